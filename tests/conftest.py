@@ -1,0 +1,5 @@
+"""Settings that every test needs before heavy libraries are imported."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
