@@ -200,7 +200,7 @@ def main() -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _fail(
-                f"error PE510: no space left on the disk for {error.filename or 'the run folder'}; free some and run again"
+                f"error PE510: no space left on the disk for {error.filename or 'the run'}; free some, run again"
             )
         elif error.filename is not None:
             _fail(f"error PE520: {error.filename}: {error.strerror}")

@@ -1,8 +1,8 @@
 """The run folder: what was made, from what, by which code, and whether it is still what was made.
 
-``runs/<name>/manifest.json`` records every finished stage with the sha256 of its artifacts and of what it was made
-from. A stage works in ``<stage>.partial`` and is renamed when it is done, so that nothing half-written ever carries a
-stage's name; a killed stage finds its partial folder again when its key is unchanged.
+``runs/<name>/manifest.json`` records every finished stage with the sha256 of its artifacts and of what it
+was made from. A stage works in ``<stage>.partial`` and is renamed when it is done, so that nothing half-written
+ever carries a stage's name; a killed stage finds its partial folder again when its key is unchanged.
 """
 
 from __future__ import annotations
