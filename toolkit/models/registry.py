@@ -7,13 +7,17 @@ from typing import Any
 
 from toolkit.errors import ModelError
 from toolkit.models.backbone import Backbone
+from toolkit.models.mobilenet import MobileNetV2
 from toolkit.models.resnet import resnet18, resnet34, resnet50, resnet50_ibn_a
+from toolkit.models.vgg import Vgg16
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
     "resnet50_ibn_a": resnet50_ibn_a,
+    "mobilenet_v2": MobileNetV2,
+    "vgg16_bn": Vgg16,
 }
 
 

@@ -11,6 +11,8 @@ PARAMETERS = {
     "resnet34": 21_797_672 - 513_000,
     "resnet50": 25_557_032 - 2_049_000,
     "resnet50_ibn_a": 25_557_032 - 2_049_000,
+    "mobilenet_v2": 3_504_872 - 1_281_000,
+    "vgg16_bn": 138_365_992 - 123_642_856,
 }
 
 
@@ -103,3 +105,18 @@ def test_channels_follow_the_modules() -> None:
     backbone = build_backbone("resnet18", width=0.25)
     backbone.get_submodule("layer2")[1] = torch.nn.Identity()  # type: ignore[operator]
     assert backbone.channels_at("layer2") == backbone.channels_at("layer2.0") == 32
+
+
+def test_mobilenet_and_vgg_names_are_torchvisions() -> None:
+    mobilenet = build_backbone("mobilenet_v2")
+    shapes = {name: tuple(value.shape) for name, value in mobilenet.state_dict().items()}
+    assert len(shapes) == 312  # torchvision's 314 less classifier.1.weight and .bias
+    assert shapes["features.1.conv.0.0.weight"] == (32, 1, 3, 3)
+    assert shapes["features.2.conv.2.weight"] == (24, 96, 1, 1)
+    assert shapes["features.18.1.running_mean"] == (1280,)
+    vgg = build_backbone("vgg16_bn", width=0.125)
+    names = set(vgg.state_dict())
+    assert {"features.0.bias", "features.40.weight", "features.41.running_var"} <= names
+    assert "features.43" in vgg.block_names
+    assert vgg.block_names[vgg.index_of("stage1")] == "features.5"
+    assert "features.43" not in build_backbone("vgg16_bn", width=0.125, last_stride=1).block_names

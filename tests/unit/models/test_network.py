@@ -1,6 +1,7 @@
 """The split network: halves, BNNeck, tracing, export."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,3 +120,46 @@ def test_architecture_survives_json() -> None:
 def test_foreign_architecture_text_is_refused(text: str) -> None:
     with pytest.raises(ModelError):
         Architecture.from_json(text)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_tracing_pruner_can_shrink_it(name: str) -> None:
+    tp = pytest.importorskip("torch_pruning")
+    cut = _mid_cut(name)
+    net = build_network(Architecture(name, cut, 3, width=0.25)).eval()
+    x = torch.rand(2, 3, 32, 32)
+    graph = tp.DependencyGraph().build_dependency(net, x, forward_fn=lambda m, i: m.training_forward(i))
+    before = net.backbone.channels_at(cut)
+    module = [m for m in net.backbone.block_modules(net.cut_index)[0].modules() if isinstance(m, torch.nn.Conv2d)]
+    last = module[-1] if name != "vgg16_bn" else net.backbone.block_modules(net.cut_index)[0]
+    group = graph.get_pruning_group(last, tp.prune_conv_out_channels, [0, 1])
+    assert graph.check_pruning_group(group)
+    group.prune()
+    assert net.backbone.channels_at(cut) == before - 2
+    assert net.edge(x).shape[1] == before - 2
+    assert net.training_forward(x)[1].shape == (2, 3)
+
+
+def test_an_exported_half_holds_its_own_weights_only(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    net = build_network(dataclasses.replace(TINY, cut="layer1")).eval()
+    x = torch.rand(1, 3, 32, 32)
+    names: dict[str, set[str]] = {}
+    for half, example in ((EdgeHalf(net), x), (CloudHalf(net), net.edge(x).detach())):
+        path = tmp_path / f"{type(half).__name__}.onnx"
+        torch.onnx.export(half, (example,), str(path), opset_version=17, dynamo=False, do_constant_folding=False)
+        names[path.stem] = {tensor.name for tensor in onnx.load(path).graph.initializer}
+    assert any("layer1.1" in name for name in names["EdgeHalf"])
+    assert not any("layer2" in name or "neck" in name for name in names["EdgeHalf"])
+    assert not any("layer1." in name or "classifier" in name for name in names["CloudHalf"])
+
+
+def test_channels_last_survives_to_the_feature_and_bfloat16_trains() -> None:
+    net = build_network(TINY).train().to(memory_format=torch.channels_last)
+    x = torch.rand(4, 3, 32, 32).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        feature = net.edge(x)
+        heads = net.heads(feature)
+    assert feature.is_contiguous(memory_format=torch.channels_last)
+    heads.logits.float().sum().backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in net.parameters())
