@@ -22,9 +22,7 @@ PREPROCESS = Preprocess(height=32, width=32)
 
 def _trained(seed: int = 0) -> ReidNet:
     net = build_network(TINY, seed).train()
-    net(
-        torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
-    )  # moves BatchNorm's running values
+    net(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(seed)))
     return net.eval()
 
 
