@@ -62,7 +62,9 @@ class TensorRTEngine:
         check_place(sidecar, str(trt.__version__), self.gpu)
         self._cuda = Cuda(settings.device, settings.cuda)
         try:
+            before = self._cuda.binding.memory_info()[0]
             self._open(trt, data)
+            self.device_bytes = max(before - self._cuda.binding.memory_info()[0], 0)
         except BaseException:
             self._cuda.close()
             raise
@@ -187,6 +189,7 @@ class TensorRTEngine:
             "onnx_sha256": self.sidecar.onnx_sha256,
             "bytes": self.sidecar.engine_bytes,
             "context_bytes": self.context_bytes,
+            "device_bytes": self.device_bytes,
             "inputs": [spec.to_dict() for spec in self.inputs],
             "outputs": [spec.to_dict() for spec in self.outputs],
         }
