@@ -1,0 +1,164 @@
+"""The path table: one row per metric, one column per variant, with origin, spread and change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolkit.metrics import Metric
+from toolkit.reporting import numbers
+from toolkit.reporting.catalogue import GROUPS, PATH, Kind, kind_of
+from toolkit.reporting.input import ReportInput
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the table.
+
+    Attributes:
+        text: the number with its unit.
+        spread: its interval, or empty.
+        change: against the first variant, e.g. ``×0.44``; empty for the first.
+        good: the change is an improvement (None: no change, intervals that meet, or no better direction).
+        origin: provenance, machine, samples and protocol, where the row does not say it for all.
+        share: of the row's largest value, 0 to 1, for a bar.
+        note: e.g. an attacker that did not converge.
+    """
+
+    text: str
+    spread: str = ""
+    change: str = ""
+    good: bool | None = None
+    origin: str = ""
+    share: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric across the variants; a cell is None where it was not measured."""
+
+    label: str
+    name: str
+    origin: str
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under one heading."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def worst(metrics: list[Metric], kind: Kind) -> Metric | None:
+    """The one metric that stands for a variant: the largest of several attackers, else the first."""
+    if not metrics:
+        return None
+    return max(metrics, key=lambda metric: metric.value) if kind.worst else metrics[0]
+
+
+def path_table(data: ReportInput) -> tuple[Group, ...]:
+    """The groups that have at least one number."""
+    names = [*PATH, *_more_names(data)]
+    groups = []
+    for title in GROUPS:
+        rows = [row for name in names if kind_of(name).group == title for row in _rows(data, name)]
+        if rows:
+            groups.append(Group(title, tuple(rows)))
+    return tuple(groups)
+
+
+def _more_names(data: ReportInput) -> list[str]:
+    """Leaks by name, certificates and energy, which a run may or may not have."""
+    wanted = ("leak.", "energy.", "power.", "privacy.certificate", "privacy.bound", "quantization.")
+    return sorted({metric.name for metric in data.metrics if metric.name.startswith(wanted)} - set(PATH))
+
+
+def _rows(data: ReportInput, name: str) -> list[Row]:
+    """One row per origin (measured here, predicted for a device ...), so that they are never mixed."""
+    kind = kind_of(name)
+    places: dict[tuple[str, str], None] = {}
+    for metric in data.metrics.find(name):
+        if any(metric.variant == variant.key for variant in data.variants):
+            bound = metric.provenance != "measured" or kind.group == "Speed and memory"
+            places[metric.provenance, metric.machine if bound else ""] = None
+    return [_row(data, name, provenance, machine) for provenance, machine in places]
+
+
+def _row(data: ReportInput, name: str, provenance: str, machine: str) -> Row:
+    kind = kind_of(name)
+    chosen: list[Metric | None] = []
+    for variant in data.variants:
+        found = [
+            metric
+            for metric in data.metrics.find(name, variant.key)
+            if metric.provenance == provenance and (not machine or metric.machine == machine)
+        ]
+        chosen.append(worst(found, kind))
+    origins = {_origin(metric, kind) for metric in chosen if metric is not None}
+    shared = origins.pop() if len(origins) == 1 else ""
+    largest = max((abs(metric.value) for metric in chosen if metric is not None), default=0.0)
+    cells = tuple(
+        None if metric is None else _cell(data, metric, chosen[0], kind, shared, largest) for metric in chosen
+    )
+    return Row(kind.label, name, shared, cells)
+
+
+def _cell(
+    data: ReportInput, metric: Metric, reference: Metric | None, kind: Kind, shared: str, largest: float
+) -> Cell:
+    change, good = "", None
+    if reference is not None and reference is not metric:
+        change, good = _change(metric, reference, kind)
+    return Cell(
+        text=numbers.text(metric.value, metric.unit),
+        spread=numbers.spread(metric),
+        change=change,
+        good=good,
+        origin="" if shared else _origin(metric, kind),
+        share=max(0.0, metric.value / largest) if largest else 0.0,
+        note=_note(data, metric, kind),
+    )
+
+
+def _change(metric: Metric, reference: Metric, kind: Kind) -> tuple[str, bool | None]:
+    difference = metric.value - reference.value
+    bounded = metric.unit == "1"
+    if bounded or reference.value <= 0:
+        change = numbers.signed(difference, metric.unit)
+    else:
+        change = numbers.times(metric.value / reference.value)
+    if difference == 0:
+        return "=", None
+    if kind.better == "neither" or _overlap(metric, reference):
+        return change, None
+    return change, (difference > 0) == (kind.better == "higher")
+
+
+def _overlap(one: Metric, other: Metric) -> bool:
+    """Both have intervals and these meet: the difference is not shown to be one."""
+    if one.interval is None or other.interval is None:
+        return False
+    return one.interval[0] <= other.interval[1] and other.interval[0] <= one.interval[1]
+
+
+def _note(data: ReportInput, metric: Metric, kind: Kind) -> str:
+    if not kind.worst:
+        return ""
+    converged = data.metrics.find("privacy.converged", metric.variant, metric.protocol)
+    stopped = data.metrics.find("privacy.converged", metric.variant)
+    if any(entry.value < 1 for entry in (*converged, *stopped)):
+        return "an attacker did not converge: at least this much"
+    return metric.protocol if metric.protocol else ""
+
+
+def _origin(metric: Metric, kind: Kind) -> str:
+    parts: list[str] = [metric.provenance]
+    if metric.machine:
+        parts.append(f"{'for' if metric.provenance == 'predicted' else 'on'} {metric.machine}")
+    if not kind.exact:
+        parts.append(f"n = {metric.n:,}")
+    if metric.protocol and not kind.worst:
+        parts.append(metric.protocol)
+    return ", ".join(parts)

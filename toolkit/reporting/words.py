@@ -1,0 +1,136 @@
+"""What a run came to, in sentences: the verdict and what the deployed variant is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from toolkit.checks.formats import summary
+from toolkit.checks.verdict import Verdict
+from toolkit.metrics import Metric
+from toolkit.reporting import numbers
+from toolkit.reporting.catalogue import kind_of
+from toolkit.reporting.input import ReportInput, ReportVariant
+from toolkit.reporting.path import worst
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The verdict on top of a report."""
+
+    state: Literal["pass", "fail", "open"]
+    text: str
+    failures: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the few numbers that a reader wants first."""
+
+    label: str
+    value: str
+    beside: str
+    origin: str
+
+
+def headline(data: ReportInput) -> Headline:
+    """The verdict: what fails and why; what passes; or that nothing was judged."""
+    failures = tuple(_failure(data, verdict) for verdict in data.verdicts if not verdict.ok)
+    if not data.verdicts:
+        text = "NOT JUDGED: no limits were given for this run"
+        return Headline("open", text, (), _sentences(data))
+    return Headline("fail" if failures else "pass", summary(data.verdicts), failures, _sentences(data))
+
+
+def tiles(data: ReportInput) -> tuple[Tile, ...]:
+    """The deployed variant (else the last one) beside the first one."""
+    chosen, first = _ends(data)
+    if chosen is None or first is None:
+        return ()
+    names = ("reid.map", "latency.p50", "wire.bytes_raw", "edge.parameters", "privacy.ssim_normalized")
+    return tuple(tile for name in names if (tile := _tile(data, name, chosen, first)) is not None)
+
+
+def best_metric(data: ReportInput, name: str, variant: str) -> Metric | None:
+    """The measured number that stands for a variant (the worst attacker's), else any other."""
+    found = data.metrics.find(name, variant)
+    measured = [metric for metric in found if metric.provenance == "measured"]
+    return worst(measured or found, kind_of(name))
+
+
+def _ends(data: ReportInput) -> tuple[ReportVariant | None, ReportVariant | None]:
+    if not data.variants:
+        return None, None
+    return data.deployed or data.variants[-1], data.variants[0]
+
+
+def _tile(data: ReportInput, name: str, chosen: ReportVariant, first: ReportVariant) -> Tile | None:
+    metric = best_metric(data, name, chosen.key)
+    if metric is None:
+        return None
+    reference = best_metric(data, name, first.key) if first is not chosen else None
+    beside = f"{first.title}: {numbers.text(reference.value, reference.unit)}" if reference else ""
+    interval = f"{numbers.spread(metric)}, " if metric.interval else ""
+    where = f" on {metric.machine}" if metric.machine else ""
+    return Tile(
+        kind_of(name).label,
+        numbers.text(metric.value, metric.unit),
+        beside,
+        f"{interval}{metric.provenance}{where}",
+    )
+
+
+def _failure(data: ReportInput, verdict: Verdict) -> str:
+    subject = " by ".join(part for part in (data.title_of(verdict.variant), verdict.protocol) if part)
+    return f"{verdict.name}{f' ({subject})' if subject else ''}: {verdict.why}"
+
+
+def _sentences(data: ReportInput) -> tuple[str, ...]:
+    chosen, first = _ends(data)
+    if chosen is None or first is None:
+        return ()
+    role = "deployed" if chosen.deployed else "last"
+    lines = [f"The {role} variant is {chosen.title}."]
+    for name, words in (
+        ("reid.map", "It finds vehicles with an mAP of {value}{beside}."),
+        ("latency.p50", "Its edge half takes {value} per picture in the median{beside}, {origin}."),
+        ("wire.bytes_raw", "It sends {value} per picture{beside}."),
+    ):
+        metric = best_metric(data, name, chosen.key)
+        if metric is not None:
+            lines.append(
+                words.format(value=_value(metric), beside=_beside(data, name, first, chosen), origin=_on(metric))
+            )
+    return (*lines, *_privacy(data, chosen, first))
+
+
+def _privacy(data: ReportInput, chosen: ReportVariant, first: ReportVariant) -> list[str]:
+    metric = best_metric(data, "privacy.ssim_normalized", chosen.key)
+    if metric is None:
+        return ["No attack was run on it, so nothing is known about its privacy."]
+    stopped = [entry for entry in data.metrics.find("privacy.converged", chosen.key) if entry.value < 1]
+    beside = _beside(data, "privacy.ssim_normalized", first, chosen)
+    line = (
+        f"The strongest attacker ({metric.protocol or 'unnamed'}) rebuilds pictures with a normalized SSIM of"
+        f" {_value(metric)}{beside}; 0 is what can be had without the codes, 1 the picture itself."
+    )
+    if stopped:
+        names = ", ".join(sorted({entry.protocol or "unnamed" for entry in stopped}))
+        line += f" Not every attacker converged ({names}), so this may be too low."
+    return [line]
+
+
+def _value(metric: Metric) -> str:
+    interval = f" ({numbers.spread(metric)})" if metric.interval else ""
+    return numbers.text(metric.value, metric.unit) + interval
+
+
+def _beside(data: ReportInput, name: str, first: ReportVariant, chosen: ReportVariant) -> str:
+    reference = best_metric(data, name, first.key) if first is not chosen else None
+    return f" ({first.title}: {numbers.text(reference.value, reference.unit)})" if reference else ""
+
+
+def _on(metric: Metric) -> str:
+    where = f" {'for' if metric.provenance == 'predicted' else 'on'} {metric.machine}" if metric.machine else ""
+    return metric.provenance + where
