@@ -21,6 +21,7 @@ import typer
 from calibration.errors import CalibrationError
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 
 from toolkit.errors import PatrolError
@@ -68,7 +69,7 @@ def _setup(
 
 def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | None) -> Any:
     from toolkit.pipeline import run_pipeline, stages_for
-    from toolkit.planning.estimate import announce
+    from toolkit.stages.estimate import announce
     from toolkit.runs import RunFolder
     from toolkit.settings import environment, load_settings
 
@@ -105,20 +106,19 @@ def _end_with(verdicts: list[dict[str, Any]]) -> None:
 
 
 def _add_stage_commands() -> None:
-    from toolkit.stages import STAGES
+    from toolkit.stages import SUMMARIES
 
-    for stage in STAGES:
-        if stage.name == "check":
-            continue
-        app.command(name=stage.name, help=f"{stage.help} (Runs the stages before it that are not finished.)")(
-            _stage_command(stage.name)
-        )
+    for name, summary in SUMMARIES.items():
+        text = f"{summary[0].upper()}{summary[1:]}, after the stages before it that are not finished."
+        app.command(name=name, help=text)(_stage_command(name))
 
 
 def _stage_command(name: str) -> Any:
     def command(config: ConfigArgument, runs: RunsOption = Path("runs"), changes: SetOption = None) -> None:
         finished = _pipeline(config, runs, changes, name)
         typer.echo(f"{name}: {finished.root / name}")
+        if name == "check":
+            _end_with(json.loads(finished.path("check", "verdicts.json").read_text(encoding="utf-8")))
 
     return command
 
@@ -141,7 +141,7 @@ def doctor(as_json: JsonOption = False) -> None:
     for finding in findings:
         advice = "" if finding.state == "ok" else finding.advice
         state = f"[{colours[finding.state]}]{finding.state}[/]"
-        table.add_row(finding.what, state, finding.detail, advice)
+        table.add_row(finding.what, state, escape(finding.detail), escape(advice))
     Console().print(table)
 
 

@@ -19,7 +19,6 @@ HOST_PACKAGES = (
     ("torch", "torch", "training, slimming, attacks"),
     ("torch-pruning", "torch_pruning", "slimming"),
     ("onnx", "onnx", "export, quantization"),
-    ("onnxruntime", "onnxruntime", "CPU engine, calibration"),
     ("onnxsim", "onnxsim", "simplification"),
     ("torchmetrics", "torchmetrics", "similarity metrics"),
     ("matplotlib", "matplotlib", "report"),
@@ -102,10 +101,13 @@ def _version(package: str) -> str:
 def _gpu() -> list[Finding]:
     from toolkit.engines import probe
 
-    return [
-        Finding(item.name, "ok" if item.available else "absent", item.detail, item.advice)
-        for item in probe.engines()
-    ]
+    findings = []
+    for status in probe():
+        abilities = " and ".join(word for word, can in (("builds", status.can_build), ("runs", status.can_run)) if can)
+        state: State = "ok" if status.can_run else ("warning" if status.can_build else "absent")
+        detail = f"{status.version or 'not usable'}{f', {abilities} here' if abilities else ''}"
+        findings.append(Finding(f"engine {status.engine}", state, detail, status.note))
+    return findings
 
 
 def _jetson() -> Finding:

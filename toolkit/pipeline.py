@@ -8,7 +8,7 @@ import time
 from toolkit.errors import SettingsError
 from toolkit.runs import RunFolder
 from toolkit.settings import RunSettings
-from toolkit.stages import STAGES
+from toolkit.stages import all_stages
 from toolkit.stages.base import METRICS, Context, Stage
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ def stages_for(settings: RunSettings, until: str | None = None) -> list[Stage]:
     Raises:
         SettingsError: the run has no such stage.
     """
-    stages = [stage for stage in STAGES if stage.applies(settings)]
+    stages = [stage for stage in all_stages() if stage.applies(settings)]
     names = [stage.name for stage in stages]
     if until is None:
         return stages

@@ -20,8 +20,8 @@ from toolkit.engines.settings import BuildSettings
 from toolkit.errors import SettingsError
 from toolkit.export.settings import ExportSettings
 from toolkit.patrol.settings import DefenceSettings, PatrolSettings, TrainSettings
-from toolkit.privacy.settings import SuiteSettings
-from toolkit.profiling.settings import ProfileSettings
+from toolkit.privacy.suite import AttackSettings
+from toolkit.profiling import ProfileSettings
 from toolkit.settings_file import read_settings
 
 
@@ -48,11 +48,13 @@ class EnterSettings(Section):
             ``quantize``.
         path: the checkpoint or the ONNX file.
         cut: for ``onnx``: name of the tensor or node whose output is sent.
+        normalization: for ``onnx``: whether the network normalizes its input itself (``inside``).
     """
 
     kind: Literal["train", "checkpoint", "onnx"] = "train"
     path: Path | None = None
     cut: str = ""
+    normalization: Literal["inside", "outside"] = "inside"
 
     @model_validator(mode="after")
     def _complete(self) -> EnterSettings:
@@ -144,7 +146,7 @@ class RunSettings(Section):
     quantize: CalibrationSettings = CalibrationSettings()
     build: BuildSettings = BuildSettings()
     profile: ProfileSettings = ProfileSettings()
-    attack: SuiteSettings = SuiteSettings()
+    attack: AttackSettings = AttackSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
     check: CheckSettings = CheckSettings()
@@ -164,7 +166,7 @@ class RunSettings(Section):
 
 
 def load_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
-    """Read a run's YAML; paths in it are relative to the file's folder.
+    """Read a run's YAML; paths in it are looked up in the working folder, then in the file's folder.
 
     Raises:
         SettingsError: see :func:`toolkit.settings_file.read_settings`; or a file that it names does not exist.
@@ -186,7 +188,7 @@ def load_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
 
 def _absolute(base: Path, path: Path) -> Path:
     path = path.expanduser()
-    return path if path.is_absolute() else (base / path).resolve()
+    return path.resolve() if path.is_absolute() or path.exists() else (base / path).resolve()
 
 
 PACKAGES = (

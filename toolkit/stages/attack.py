@@ -19,7 +19,6 @@ class AttackStage(Stage):
     version = 1
     sections = ("attack",)
     inputs = ("data", "export", "build")
-    help = "attack the codes of every variant with freshly trained decoders"
 
     def run(self, context: Context) -> None:
         from toolkit.privacy.suite import run_attack
@@ -66,4 +65,6 @@ class _Rows:
     def __init__(self, data: RunData) -> None:
         rows = {name: [int(row) for row in np.asarray(values)] for name, values in data.rows.items()}
         self.attacker_train, self.attacker_validation = rows["attacker_train"], rows["attacker_validation"]
-        self.query, self.gallery = rows["query"], rows["gallery"]
+        # In VeRi's protocol every query is a copy of a gallery picture: no picture is scored twice.
+        self.query = [] if data.protocol == "veri" else rows["query"]
+        self.gallery = rows["gallery"]

@@ -13,6 +13,7 @@ from toolkit.device import describe_machine
 from toolkit.metrics import Metric, MetricSet
 from toolkit.runs import RunFolder
 from toolkit.settings import RunSettings
+from toolkit.stages import SUMMARIES
 
 METRICS = "metrics.json"
 
@@ -67,7 +68,11 @@ class Stage(ABC):
     version: ClassVar[int]
     sections: ClassVar[tuple[str, ...]]
     inputs: ClassVar[tuple[str, ...]]
-    help: ClassVar[str]
+
+    @property
+    def help(self) -> str:
+        """What it does, in one line."""
+        return SUMMARIES[self.name]
 
     @abstractmethod
     def run(self, context: Context) -> None:

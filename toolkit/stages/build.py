@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.engines import probe
-from toolkit.engines.settings import BuildSettings
+from toolkit.engines import build_engine, open_engine, probe
 from toolkit.engines.settings import RunSettings as OpenSettings
 from toolkit.errors import EngineError
 from toolkit.preprocess import to_input
 from toolkit.progress import track
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
-from toolkit.stages.export import EDGE, exported, networks_of, wire_of
+from toolkit.stages.slim import COST
+from toolkit.stages.export import CLOUD, EDGE, exported, networks_of, wire_of
 from toolkit.variants import EngineKind, Variant
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,7 @@ class BuildStage(Stage):
     name = "build"
     version = 1
     sections = ("build", "wire")
-    inputs = ("data", "export", "quantize")
-    help = "build the engines and run every picture through them"
+    inputs = ("data", "slim", "export", "quantize")
 
     def run(self, context: Context) -> None:
         data = RunData.load(context)
@@ -43,6 +42,8 @@ class BuildStage(Stage):
         table: list[dict[str, Any]] = []
         for variant, source in variants:
             table.append(self._build(context, data, variant, self._onnx(context, source)))
+        for network in networks:
+            self._cloud(context, network)
         deployed = next(row["key"] for row in table if row["runs"] and row["precision"] == "int8")
         context.write_json(VARIANTS, {"variants": table, "deployed": deployed})
         context.summary.update(engines=len(table), deployed=deployed)
@@ -52,8 +53,6 @@ class BuildStage(Stage):
         return exported(context, name, EDGE) if stage == "export" else context.run.path(stage, name)
 
     def _build(self, context: Context, data: RunData, variant: Variant, onnx: Path) -> dict[str, Any]:
-        from toolkit.engines import build_engine
-
         fmt = wire_of(context, variant.network)
         settings = context.settings.build.model_copy(
             update={
@@ -70,6 +69,10 @@ class BuildStage(Stage):
             "engine": variant.engine,
             "runs": variant.engine == "onnxruntime",
         }
+        if context.run.has("slim", COST):
+            for quantity, value in context.read_json("slim", COST)[variant.network].items():
+                unit = "bytes" if quantity.endswith("bytes") else "count"
+                context.measure(f"edge.{quantity}", value, unit=unit, variant=variant.key)
         folder = context.folder / variant.key
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -84,6 +87,15 @@ class BuildStage(Stage):
         if row["runs"]:
             self._codes(context, data, variant, built.path)
         return {**row, "built": True, "file": built.path.name}
+
+    def _cloud(self, context: Context, network: str) -> None:
+        """The cloud half runs on the server, in FP32."""
+        settings = context.settings.build.model_copy(
+            update={"engine": "onnxruntime", "precision": "fp32", "threads": context.settings.thread_count()}
+        )
+        folder = context.folder / f"cloud-{network}"
+        folder.mkdir(exist_ok=True)
+        build_engine(exported(context, network, CLOUD), folder / CLOUD, settings)
 
     def _codes(self, context: Context, data: RunData, variant: Variant, path: Path) -> None:
         fmt = wire_of(context, variant.network)
@@ -108,8 +120,6 @@ class Encoder:
     @classmethod
     def open(cls, path: Path, threads: int, step: float) -> Encoder:
         """Open an engine that this run built."""
-        from toolkit.engines import open_engine
-
         return cls(open_engine(path, OpenSettings(threads=threads)), step)
 
     def __enter__(self) -> Encoder:
@@ -132,7 +142,7 @@ def plan_variants(networks: list[str], final: str, bits: int) -> Iterator[tuple[
         yield Variant(network, "fp32", "float", bits, "onnxruntime"), ("export", network)  # type: ignore[arg-type]
     yield Variant(final, "int8", "cpu", bits, "onnxruntime"), ("quantize", "edge.cpu.onnx")  # type: ignore[arg-type]
     kinds: tuple[tuple[EngineKind, str], ...] = (("tensorrt", "b"), ("tensorrt_rtx", "b"))
-    available = {item.kind for item in probe.engines() if item.can_build}
+    available = {status.engine for status in probe() if status.can_build}
     for kind, form in kinds:
         if kind in available:
             yield Variant(final, "int8", form, bits, kind), ("quantize", f"edge.{form}.onnx")  # type: ignore[arg-type]
@@ -161,9 +171,15 @@ def codes_of(context: Context, key: str) -> NDArray[np.int8]:
 
 def open_encoder(context: Context, key: str) -> Encoder:
     """The engine of a variant that runs here."""
-    variant = Variant.from_key(key)
-    path = context.run.folder("build", key) / engine_name(variant.engine)
-    return Encoder.open(path, context.settings.thread_count(), wire_of(context, variant.network).step)
+    step = wire_of(context, Variant.from_key(key).network).step
+    return Encoder.open(engine_path(context, key), context.settings.thread_count(), step)
 
 
-__all__ = ["BuildSettings", "BuildStage", "Encoder", "codes_of", "deployed_variant", "open_encoder", "running_variants"]
+def engine_path(context: Context, key: str) -> Path:
+    """Engine file of a variant, checked with its sidecar."""
+    return context.run.folder("build", key) / engine_name(Variant.from_key(key).engine)
+
+
+def cloud_path(context: Context, network: str) -> Path:
+    """Engine file of a network's cloud half."""
+    return context.run.folder("build", f"cloud-{network}") / CLOUD

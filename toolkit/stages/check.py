@@ -18,7 +18,6 @@ class CheckStage(Stage):
     version = 1
     sections = ("check",)
     inputs = ("report",)
-    help = "hold the metrics against the limits"
 
     def files(self, settings: RunSettings) -> dict[str, str]:
         path = settings.check.file

@@ -84,7 +84,6 @@ class DataStage(Stage):
     version = 1
     sections = ("data", "picture")
     inputs = ()
-    help = "read the data set, split it by identity, decode every picture once"
 
     def run(self, context: Context) -> None:
         settings = _placed(context.settings.data, context.run.root.parent)

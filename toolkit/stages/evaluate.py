@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.engines import open_engine
+from toolkit.engines.settings import RunSettings as OpenSettings
 from toolkit.progress import track
 from toolkit.runs import file_sha256
 from toolkit.stages.base import Context, Stage
-from toolkit.stages.build import codes_of, deployed_variant, running_variants
+from toolkit.stages.build import cloud_path, codes_of, deployed_variant, running_variants
 from toolkit.stages.data import RunData
-from toolkit.stages.export import CLOUD, EDGE, exported, wire_of
+from toolkit.stages.export import EDGE, exported, wire_of
 from toolkit.variants import Variant
 from toolkit.wire.codes import entropy_bits
 from toolkit.wire.frame import read_frame, write_frame
@@ -27,7 +29,6 @@ class EvaluateStage(Stage):
     version = 1
     sections = ("evaluate",)
     inputs = ("data", "export", "build")
-    help = "measure re-identification of edge engine, frames and cloud half"
 
     def run(self, context: Context) -> None:
         data = RunData.load(context)
@@ -61,13 +62,10 @@ class EvaluateStage(Stage):
 
     def _embed(self, context: Context, data: RunData, key: str) -> NDArray[np.float32]:
         """Every test picture's codes go through a frame, as on the wire, and then through the cloud half."""
-        from toolkit.engines import open_engine
-        from toolkit.engines.settings import RunSettings as OpenSettings
-
         network = Variant.from_key(key).network
         fmt, model_hash = wire_of(context, network), file_sha256(exported(context, network, EDGE))
         codes, embeddings, sizes = codes_of(context, key), [], []
-        cloud = open_engine(exported(context, network, CLOUD), OpenSettings(threads=context.settings.thread_count()))
+        cloud = open_engine(cloud_path(context, network), OpenSettings(threads=context.settings.thread_count()))
         batch = context.settings.evaluate.batch
         for start in track(range(0, len(data.test), batch), f"embeddings of {key}"):
             received = []

@@ -13,7 +13,7 @@ from toolkit.settings import RunSettings
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
 from toolkit.stages.train import STEP_PICTURES, WIRE
-from toolkit.wire.codes import WireFormat, choose_step
+from toolkit.wire.codes import WireFormat
 
 EDGE, CLOUD, NETWORKS = "edge.onnx", "cloud.onnx", "networks.json"
 PARITY_PICTURES = 32
@@ -26,7 +26,6 @@ class ExportStage(Stage):
     version = 1
     sections = ("enter", "export", "wire")
     inputs = ("data", "train", "slim")
-    help = "write ONNX halves and compare them with PyTorch on real pictures"
 
     def files(self, settings: RunSettings) -> dict[str, str]:
         path = settings.enter.path
@@ -64,23 +63,24 @@ class ExportStage(Stage):
         return result.to_dict()
 
     def _foreign(self, context: Context, data: RunData) -> dict[str, Any]:
-        from toolkit.export.foreign import ForeignModel
+        from toolkit.export import split_onnx
 
-        settings = context.settings
-        assert settings.enter.path is not None
-        model = ForeignModel.load(settings.enter.path, settings.enter.cut, data.pictures.shape[1:3])
-        rows = data.rows["calibration"][:STEP_PICTURES]
-        features = model.features(to_input(data.pictures[rows]))
-        signed = bool((features < 0).any())
-        _, channels, height, width = features.shape
-        step = choose_step(features, settings.wire.bits, signed)
-        fmt = WireFormat(channels, height, width, settings.wire.bits, step, signed)
+        enter = context.settings.enter
+        assert enter.path is not None
         folder = context.folder / "dense"
         folder.mkdir(exist_ok=True)
-        pictures = data.pictures[data.test[:PARITY_PICTURES]]
-        result = model.write(fmt, pictures, folder, settings.export)
-        (folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")
-        return result.to_dict()
+        result = split_onnx(
+            enter.path,
+            enter.cut,
+            Preprocess.load(context.run.folder("data")),
+            np.asarray(data.pictures[data.rows["calibration"][:STEP_PICTURES]]),
+            context.settings.wire.bits,
+            folder,
+            enter.normalization,
+            context.settings.export,
+        )
+        (folder / WIRE).write_text(result.fmt.to_json(), encoding="utf-8")
+        return result.export.to_dict()
 
 
 def load_network(context: Context, network: str) -> tuple[Any, WireFormat]:

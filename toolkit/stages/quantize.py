@@ -25,7 +25,6 @@ class QuantizeStage(Stage):
     version = 1
     sections = ("quantize",)
     inputs = ("data", "export")
-    help = "calibrate on training pictures and write the INT8 forms"
 
     def run(self, context: Context) -> None:
         from calibration import lint, quantize, refuse_unreal

@@ -28,7 +28,6 @@ class ReportStage(Stage):
     version = 1
     sections = ("report", "check")
     inputs = ("data", *MEASURING)
-    help = "write the report"
 
     def files(self, settings: RunSettings) -> dict[str, str]:
         from toolkit.stages.check import CheckStage

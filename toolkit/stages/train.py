@@ -28,7 +28,6 @@ class TrainStage(Stage):
     version = 1
     sections = ("picture", "enter", "model", "wire", "train", "patrol")
     inputs = ("data",)
-    help = "train the dense network and PATROL"
 
     def applies(self, settings: RunSettings) -> bool:
         return settings.enter.kind != "onnx"
