@@ -1,0 +1,1 @@
+"""Split re-identification networks: backbones, cut points, edge and cloud halves, checkpoints."""
