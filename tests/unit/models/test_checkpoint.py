@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,17 @@ def test_a_moved_checkpoint_still_loads(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "here", _trained(), PREPROCESS)
     shutil.move(tmp_path / "here", tmp_path / "there")
     assert load_checkpoint(tmp_path / "there").net.architecture == TINY
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_rest(tmp_path: Path) -> None:
+    old, x = _trained(1), torch.rand(1, 3, 32, 32)
+    save_checkpoint(tmp_path, old, PREPROCESS)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(ArtifactError, match="cannot write"):
+            save_checkpoint(tmp_path, _trained(2), PREPROCESS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [DESCRIPTION, WEIGHTS]
+    assert torch.equal(load_checkpoint(tmp_path).net(x), old(x))
