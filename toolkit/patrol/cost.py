@@ -81,7 +81,8 @@ class EdgeCost:
         if least > target * (1 + 1e-9):
             raise TrainingError(
                 f"no mask can bring the edge half to {target / self.full:.3f} of its {self.unit}: with {minimum} "
-                f"channels (aligned to {self.align}) in every group it is {least / self.full:.3f}; raise masks.ratio, lower masks.minimum_channels or masks.align, or cut earlier"
+                f"channels (aligned to {self.align}) in every group it is {least / self.full:.3f}; raise "
+                "masks.ratio, lower masks.minimum_channels or masks.align, or cut earlier"
             )
 
 

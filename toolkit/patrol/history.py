@@ -82,6 +82,11 @@ class Log:
         rounded = {name: float(f"{value:.8g}") for name, value in values.items()}
         self._file.write(json.dumps({"epoch": epoch, "step": step, "values": rounded}) + "\n")
 
+    def skipped_since(self, step: int, count: int) -> bool:
+        """Whether each of the ``count`` steps before ``step`` was skipped."""
+        skipped = {at for at, _ in self.history.curves.get("skipped", [])[-count:]}
+        return all(step - back in skipped for back in range(1, count + 1))
+
     def flush(self) -> None:
         """Hand the lines to the operating system (before a checkpoint says that the epoch is done)."""
         self._file.flush()

@@ -20,6 +20,7 @@ from toolkit.patrol.settings import MaskSettings
 
 MEMORY = 0.95  # of the running gradient statistics
 WEIGHT_RANGE = (0.2, 5.0)
+ALIVE = 1e-3  # least value of a mask that is kept
 
 
 class Steering:
@@ -29,6 +30,7 @@ class Steering:
     budget's quantile is the key up to which everything must go so that the cost is met. Dividing that quantile by
     the remaining steps gives the threshold with which the budget is met exactly in time: when the task holds masks
     up, the quantile falls more slowly and the threshold grows by itself; when the budget is met, it is zero.
+    Nothing above the quantile becomes zero, so that no more goes than the budget asks for.
     """
 
     def __init__(self, cost: EdgeCost, ratio: float, steps: int, minimum: int) -> None:
@@ -39,19 +41,15 @@ class Steering:
         self.minimum = minimum
 
     def quantile(self, keys: Mapping[str, Tensor]) -> float:
-        """The smallest key such that removing all channels up to it meets the target; 0 when it is met."""
+        """The smallest key such that removing all channels up to it meets the target; -inf if nothing must go."""
         ordered = {name: key.reshape(-1).sort().values for name, key in keys.items()}
-
-        def meets(threshold: float) -> bool:
-            return self.cost(self._kept(ordered, threshold)) <= self.target
-
-        if meets(0.0):
-            return 0.0
+        if self.cost(self._kept(ordered, -math.inf)) <= self.target:
+            return -math.inf
         candidates = torch.cat(list(ordered.values())).unique()
         low, high = 0, len(candidates) - 1
         while low < high:
             middle = (low + high) // 2
-            if meets(float(candidates[middle])):
+            if self.cost(self._kept(ordered, float(candidates[middle]))) <= self.target:
                 high = middle
             else:
                 low = middle + 1
@@ -64,9 +62,9 @@ class Steering:
             counts[name] = max(len(key) - removed, self.cost.least(name, self.minimum))
         return counts
 
-    def threshold(self, keys: Mapping[str, Tensor], step: int) -> float:
+    def threshold(self, quantile: float, step: int) -> float:
         """Threshold of pruning step ``step`` (0-based)."""
-        return self.quantile(keys) / max(self.steps - step, 1)
+        return max(quantile, 0.0) / max(self.steps - step, 1)
 
 
 class ProximalMasks:
@@ -103,35 +101,47 @@ class ProximalMasks:
         weight = (relative + 0.1).rsqrt()
         return (weight / weight.mean()).clamp(*WEIGHT_RANGE)
 
-    def keys(self) -> dict[str, Tensor]:
-        """Mask divided by weight: how much total threshold each channel stands."""
-        return {name: self._tensors[name]["iterate"] / self.weights(name) for name in self.masks}
-
-    @torch.no_grad()
     def step(self, threshold: float) -> None:
         """One proximal gradient step on every mask; ``threshold`` is lambda times the step length.
 
         Masks without a gradient are only thresholded. After :meth:`settle` zeros stay and nothing is thresholded.
         """
-        for name, mask in self.masks.items():
-            self._step_one(name, mask, 0.0 if self.settled else threshold)
-        self.step_number += 1
+        self._advance({name: self._forward(name) for name in self.masks}, threshold, math.inf)
 
-    def _step_one(self, name: str, mask: nn.Parameter, threshold: float) -> None:
-        state = self._tensors[name]
-        point, previous = mask.detach(), state["iterate"]
+    def steer(self, steering: Steering, number: int) -> float:
+        """One proximal gradient step towards a budget; returns the threshold that was taken."""
+        forward = {name: self._forward(name) for name in self.masks}
+        quantile = steering.quantile({name: value / self.weights(name) for name, value in forward.items()})
+        threshold = steering.threshold(quantile, number)
+        self._advance(forward, threshold, quantile)
+        return threshold
+
+    @torch.no_grad()
+    def _forward(self, name: str) -> Tensor:
+        """The gradient step, and the gradient's statistics."""
+        mask, state = self.masks[name], self._tensors[name]
+        point = mask.detach()
         gradient = torch.zeros_like(point) if mask.grad is None else mask.grad.float()
         state["square"] = MEMORY * state["square"] + (1 - MEMORY) * (gradient * point).square()
         state["energy"] = MEMORY * state["energy"] + (1 - MEMORY) * gradient.double().square().mean()
         scale = float(state["energy"] / (1 - MEMORY ** (self.step_number + 1))) ** 0.5
-        forward = point - self.settings.learning_rate * gradient / max(scale, 1e-12)
-        shrunk = (forward - threshold * self.weights(name)).clamp(0.0, 1.0)
-        if self.settled:
-            shrunk = torch.where(previous > 0, shrunk.clamp(min=1e-3), torch.zeros_like(shrunk))
-        else:
-            shrunk = self._never_empty(shrunk, previous)
-        state["iterate"] = shrunk
-        mask.copy_(self._extrapolate(state, shrunk, previous, point))
+        return point - self.settings.learning_rate * gradient / max(scale, 1e-12)
+
+    @torch.no_grad()
+    def _advance(self, forward: Mapping[str, Tensor], threshold: float, limit: float) -> None:
+        """Threshold, momentum; masks whose key is above ``limit`` do not become zero."""
+        for name, mask in self.masks.items():
+            state, value = self._tensors[name], forward[name]
+            previous, weight = state["iterate"], self.weights(name)
+            if self.settled:
+                shrunk = torch.where(previous > 0, value.clamp(ALIVE, 1.0), torch.zeros_like(value))
+            else:
+                shrunk = (value - threshold * weight).clamp(0.0, 1.0)
+                shrunk = torch.where(value / weight > limit, shrunk.clamp(min=ALIVE), shrunk)
+                shrunk = self._never_empty(shrunk, previous)
+            state["iterate"] = shrunk
+            mask.copy_(self._extrapolate(state, shrunk, previous, mask.detach()))
+        self.step_number += 1
 
     def _never_empty(self, shrunk: Tensor, previous: Tensor) -> Tensor:
         """The largest ``minimum_channels`` masks of the step before stay above zero; a scalar mask may vanish."""
@@ -142,7 +152,7 @@ class ProximalMasks:
             return shrunk
         best = torch.maximum(shrunk, previous).topk(keep).indices
         kept = shrunk.clone()
-        kept[best] = torch.maximum(shrunk, previous)[best].clamp(min=1e-3)
+        kept[best] = torch.maximum(shrunk, previous)[best].clamp(min=ALIVE)
         return kept
 
     def _extrapolate(self, state: dict[str, Tensor], now: Tensor, before: Tensor, point: Tensor) -> Tensor:
@@ -167,13 +177,11 @@ class ProximalMasks:
         self.settled = True
 
     def _project(self, steering: Steering) -> None:
-        keys = self.keys()
-        threshold = steering.quantile(keys)
-        if threshold <= 0:
-            return
+        keys = {name: self._tensors[name]["iterate"] / self.weights(name) for name in self.masks}
+        quantile = steering.quantile(keys)
         for name, key in keys.items():
             iterate = self._tensors[name]["iterate"]
-            zeroed = torch.where(key <= threshold, torch.zeros_like(iterate), iterate)
+            zeroed = torch.where(key <= quantile, torch.zeros_like(iterate), iterate)
             self._tensors[name]["iterate"] = self._never_empty(zeroed, iterate)
 
     def kept(self) -> dict[str, int]:

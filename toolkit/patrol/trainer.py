@@ -36,6 +36,7 @@ from toolkit.progress import track
 logger = logging.getLogger(__name__)
 Validate = Callable[[ReidNet], float]
 BEST = "best"
+OVERFLOWS = 5  # batches in a row whose gradient may overflow before training gives up
 WARM_UP_EPOCH = 1_000_003  # the augmentation's epoch number of warm-up batches, far from any real one
 
 
@@ -58,12 +59,11 @@ class MaskTraining:
         if number == self.steps:
             self.proximal.settle(self.steering)
         settings = self.proximal.settings
-        threshold = 0.0
-        if number < self.steps:
-            threshold = settings.l1 * settings.learning_rate
-            if self.steering is not None:
-                threshold = self.steering.threshold(self.proximal.keys(), number)
-        self.proximal.step(threshold)
+        threshold = settings.l1 * settings.learning_rate if number < self.steps else 0.0
+        if self.steering is not None and number < self.steps:
+            threshold = self.proximal.steer(self.steering, number)
+        else:
+            self.proximal.step(threshold)
         norm, kept = self.proximal.norm(), self.proximal.kept()
         facts = {
             "loss.sparsity": threshold / settings.learning_rate * norm,
@@ -208,10 +208,10 @@ def _epoch(phase: Phase, folder: Path, log: Log, epoch: int) -> None:
         phase.net.train()
     description = f"{phase.name}: epoch {epoch + 1} of {phase.train.epochs}"
     for batch in track(phase.batches.epoch(epoch), description, total=phase.batches.steps_per_epoch):
-        log.write(epoch, batch.step, _step(phase, folder, batch))
+        log.write(epoch, batch.step, _step(phase, folder, log, batch))
 
 
-def _step(phase: Phase, folder: Path, batch: Batch) -> dict[str, float]:
+def _step(phase: Phase, folder: Path, log: Log, batch: Batch) -> dict[str, float]:
     """One joint step; returns what to log."""
     rate, momentum = one_cycle(batch.step, phase.steps, phase.train.learning_rate, phase.train.warm_fraction)
     set_schedule(phase.optimizer, rate, momentum)
@@ -228,10 +228,16 @@ def _step(phase: Phase, folder: Path, batch: Batch) -> dict[str, float]:
     parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
     clip = phase.train.gradient_clip or math.inf
     norm = float(nn.utils.clip_grad_norm_(parameters, clip, foreach=True))
-    if not math.isfinite(norm):
-        raise _not_finite(values | {"gradient": norm}, batch, folder)
-    phase.optimizer.step()
-    values |= {"loss.total": float(total.detach()), "gradient": norm, "learning_rate": rate}
+    values |= {"loss.total": float(total.detach()), "learning_rate": rate}
+    if math.isfinite(norm):
+        phase.optimizer.step()
+        values["gradient"] = norm
+    else:  # an overflow in one batch's backward pass: leave the batch out
+        values["skipped"] = 1.0
+        for mask in phase.masks.proximal.masks.values() if phase.masks else ():
+            mask.grad = None
+        if log.skipped_since(batch.step, OVERFLOWS - 1):
+            raise _not_finite(values | {"gradient": norm}, batch, folder)
     if phase.masks is not None:
         values |= phase.masks.step(batch.step)
     return values

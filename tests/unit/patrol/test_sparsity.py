@@ -103,12 +103,27 @@ def test_steering_meets_the_budget_in_time_and_then_stops():
     for step in range(60):
         for name, mask in parameters.items():
             mask.grad = 0.1 * (mask.detach() - 1) * wanted[name] + 0.01 * torch.randn(len(mask))
-        proximal.step(steering.threshold(proximal.keys(), step))
+        proximal.steer(steering, step)
     proximal.settle(steering)
     edge = cost()
     assert edge(proximal.kept()) <= 0.5 * edge.full
-    assert edge(proximal.kept()) >= 0.35 * edge.full  # and not far below
-    assert steering.threshold(proximal.keys(), 60) == 0.0
+    assert edge(proximal.kept()) >= 0.4 * edge.full  # and not far below
+
+
+@pytest.mark.parametrize("method", ["ista", "fista"])
+def test_a_short_phase_does_not_remove_more_than_it_must(method):
+    """Momentum and noise may carry masks below zero; what the budget does not ask for stays above it."""
+    generator = torch.Generator().manual_seed(2)
+    parameters = masks(a=8, b=16)
+    proximal = ProximalMasks(parameters, MaskSettings(method=method, learning_rate=0.2))
+    steering = Steering(cost(), ratio=0.6, steps=6, minimum=1)
+    for step in range(6):
+        for mask in parameters.values():
+            mask.grad = torch.rand(len(mask), generator=generator)
+        proximal.steer(steering, step)
+    proximal.settle(steering)
+    edge = cost()
+    assert 0.5 * edge.full < edge(proximal.kept()) <= 0.6 * edge.full
 
 
 def test_zeros_stay_after_settling_and_kept_masks_do_not_die():

@@ -36,7 +36,8 @@ def _convolution(call: Call) -> str:
     _consume(call.tracer, weight, in_dim, line, const_in, uniform, value, bordered, groups > 1)
     nonzero = (weight.tensor.detach() != 0).flatten(2).any(dim=2)
     const = _const_out(nonzero, const_in, transposed, groups)
-    _produce(call.tracer, weight, call.outputs[0], produced, const, 1)
+    repeats = (call.args[0] if transposed else call.outputs[0]).shape[2:].numel()
+    _produce(call.tracer, weight, call.outputs[0], produced, const, repeats, out_dim)
     return "mix"
 
 
@@ -50,7 +51,8 @@ def _arriving(tracer: Tracer, x: Known, dim: int) -> tuple[Tensor, Tensor, Tenso
     values = x.tensor.detach().movedim(dim, 0).flatten(1).double()
     low, high = values.amin(dim=1), values.amax(dim=1)
     uniform = const & ((high - low) <= 1e-12 * torch.maximum(low.abs(), high.abs()))
-    return line, const, uniform, (low + high) / 2
+    value = torch.where(uniform, (low + high) / 2, values.mean(dim=1))
+    return line, const, uniform, value
 
 
 def _match(tracer: Tracer, first: Tensor, second: Tensor, what: str) -> None:
@@ -93,10 +95,14 @@ def _consume(
     )
 
 
-def _produce(tracer: Tracer, weight: Known, out: Tensor, labels: Tensor, const: Tensor, dim: int) -> None:
-    tracer.learn(out, [spread(labels, out.shape, dim)], spread(const, out.shape, dim))
+def _produce(
+    tracer: Tracer, weight: Known, out: Tensor, labels: Tensor, const: Tensor, repeats: int, out_dim: int
+) -> None:
+    tracer.learn(out, [spread(labels, out.shape, 1)], spread(const, out.shape, 1))
+    line = labels.numpy().copy()
+    positions = out.numel() // (len(line) * tracer.batch)
     tracer.trace.productions.append(
-        Production(tracer.module, weight.origin, id(out), labels.numpy().copy(), tracer.in_edge)
+        Production(tracer.module, weight.origin, id(out), line, tracer.in_edge, positions, repeats, out_dim)
     )
 
 
@@ -123,7 +129,8 @@ def _matmul(call: Call) -> str:
         _match(call.tracer, call.tracer.parameter_labels(bias, 0), produced, "bias of a linear layer")
     _consume(call.tracer, weight, in_dim, line, const_in, uniform, value, False, False)
     const = ~(weight.tensor.detach() != 0)[~const_in].any(dim=0)
-    _produce(call.tracer, parameter, call.outputs[0], produced, const, 1)
+    repeats = call.outputs[0].shape[0] // call.tracer.batch
+    _produce(call.tracer, parameter, call.outputs[0], produced, const, repeats, out_dim)
     return "mix"
 
 

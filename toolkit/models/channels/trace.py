@@ -69,13 +69,23 @@ class Consumption:
 
 @dataclass(frozen=True, eq=False)
 class Production:
-    """One convolution or linear layer, or one normalization: ``labels`` along its output's channels."""
+    """One convolution or linear layer, or one normalization.
+
+    Attributes:
+        labels: along its output's channels.
+        positions: output elements per channel and picture.
+        repeats: how often each element of the weight is multiplied, per picture.
+        out_dim: dimension of the weight that the output channels index.
+    """
 
     module: str
     parameter: str
     tensor: int
     labels: Indices
     in_edge: bool
+    positions: int = 0
+    repeats: int = 0
+    out_dim: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,7 @@ class Trace:
     labels: Labels = field(default_factory=Labels)
     known: dict[int, Known] = field(default_factory=dict)
     parameters: dict[str, Known] = field(default_factory=dict)
+    edge_parameters: set[str] = field(default_factory=set)
     consumptions: list[Consumption] = field(default_factory=list)
     productions: list[Production] = field(default_factory=list)
     norms: list[Production] = field(default_factory=list)
@@ -160,6 +171,7 @@ class Tracer(TorchDispatchMode):
         self.functions = _Functions()
         self.stack: list[str] = [""]
         self.in_edge = True
+        self.batch = 1
         self._names = {id(t): n for n, t in [*net.named_parameters(), *net.named_buffers()]}
 
     @property
@@ -185,6 +197,8 @@ class Tracer(TorchDispatchMode):
         known = Known(tensor, planes, torch.ones((), dtype=torch.bool).expand(tensor.shape), name)
         if name:
             self.trace.parameters[name] = known
+            if self.in_edge:
+                self.trace.edge_parameters.add(name)
         self.trace.known[id(tensor)] = known
         return known
 
@@ -278,6 +292,7 @@ def run_trace(net: nn.Module, example: Tensor) -> Trace:
     """
     modes = [(module, module.training) for module in net.modules()]
     tracer = Tracer(net.eval())
+    tracer.batch = example.shape[0]
     try:
         with torch.no_grad(), tracer.watching():
             tracer.learn(example, [torch.zeros((), dtype=torch.int64).expand(example.shape)],
