@@ -137,16 +137,21 @@ def _absolute(metric: Metric, limit: Limit) -> Iterator[Verdict]:
         if bound is None:
             continue
         ok = metric.value >= bound if sign == ">=" else metric.value <= bound
-        relation = "holds" if ok else "breaks"
         comparison = Comparison(
             value=metric.value,
             unit=metric.unit,
             ok=ok,
             limit=f"{sign} {bound:g}",
-            why=f"{metric.value:.6g} {relation} {sign} {bound:g}{_origin(metric)}",
+            why=f"{metric.value:.6g} is {_place(sign, ok)} {bound:g}{_origin(metric)}",
             reason="holds" if ok else "exceeded",
         )
         yield comparison.verdict(limit, metric)
+
+
+def _place(sign: str, ok: bool) -> str:
+    if ok:
+        return "at least" if sign == ">=" else "at most"
+    return "below" if sign == ">=" else "above"
 
 
 def _origin(metric: Metric) -> str:

@@ -39,7 +39,8 @@ def privacy(data: ReportInput, publish: bool) -> Section:
         ),
         _tradeoff(data),
     )
-    section.table("Every attack on every variant.", COLUMNS, [_attack_row(data, *pair) for pair in pairs])
+    caption = f"Every attack on every variant, {_origins(data)}, with 95 % intervals."
+    section.table(caption, COLUMNS, [_attack_row(data, *pair) for pair in pairs])
     _convergence(section, data)
     _anchors(section, data, publish)
     return section
@@ -60,6 +61,7 @@ def _grid(section: Section, grid: PictureGrid | None, title: str, what: str, bud
     if grid is None:
         return
     shown = show_grid(grid, budget, what)
+    section.head(title)
     section.say(grid.note)
     if shown.left_out:
         section.say(f"{shown.left_out} more pictures did not fit into this file.")
@@ -84,16 +86,23 @@ def _attack_row(data: ReportInput, variant: str, attacker: str) -> tuple[str, ..
     cells = [_with_spread(metric) for metric in metrics]
     count = next((metric.n for metric in metrics if metric is not None), None)
     run = next((run for run in data.attackers if (run.variant, run.name) == (variant, attacker)), None)
-    machine = next((f"{m.provenance} on {m.machine}" for m in metrics if m is not None and m.machine), "")
-    note = "; ".join(part for part in (run.note if run else "", machine) if part)
     return (
         data.title_of(variant),
         attacker,
         *cells,
         "" if count is None else f"{count:,}",
         _converged(data, variant, attacker, run),
-        note,
+        run.note if run else "",
     )
+
+
+def _origins(data: ReportInput) -> str:
+    found = {
+        f"{metric.provenance} on {metric.machine}" if metric.machine else metric.provenance
+        for metric in data.metrics
+        if metric.name in SHOWN
+    }
+    return " and ".join(sorted(found)) or "measured"
 
 
 def _converged(data: ReportInput, variant: str, attacker: str, run: Attacker | None) -> str:
@@ -115,8 +124,12 @@ def _tradeoff(data: ReportInput) -> plots.Chart | None:
         utility = best_metric(data, "reid.map", variant.key)
         leak = best_metric(data, "privacy.ssim_normalized", variant.key)
         if utility is not None and leak is not None:
-            points.append((variant.title, leak.value, utility.value))
-    caption = "Privacy against recognition. Up and to the left is better; the grey line is the Pareto front."
+            ends = leak.interval, utility.interval
+            points.append(plots.Point(variant.title, leak.value, utility.value, *ends))
+    caption = (
+        "Privacy against recognition: up and to the left is better. The grey line is the Pareto front, the crosses"
+        " are 95 % intervals."
+    )
     return plots.tradeoff_chart("tradeoff", caption, points, "worst normalized SSIM", "mAP")
 
 

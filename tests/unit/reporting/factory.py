@@ -279,3 +279,10 @@ def make_report(**changes: Any) -> ReportInput:
         "warnings": ("One attacker did not converge.",),
     }
     return ReportInput(**{**fields, **changes})
+
+
+def without_charts(**changes: Any) -> ReportInput:
+    """Drawing takes most of the time: a report without the parts that are drawn."""
+    drawn = ("curves", "latency_samples", "layer_times", "power")
+    empty: dict[str, Any] = {"ratios": (), "attackers": (), "channels": (), "quantization": (), "sensitivity": ()}
+    return make_report(**{**{key: {} for key in drawn}, **empty, **changes})
