@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toolkit.checks.formats import escape_markdown
+from toolkit.checks.select import same_protocol
 from toolkit.metrics import Metric, MetricSet
 from toolkit.reporting import numbers
 from toolkit.reporting.catalogue import SPEED, kind_of
@@ -55,7 +56,8 @@ def compare_runs(
     Args:
         a: the run to start from.
         b: the run to be judged.
-        paired: (name, variant, protocol) to the interval of b - a.
+        paired: (name, variant, protocol) to the interval of b - a; for the worst of a suite the protocol ends
+            before the attacker's name.
     """
     paired = paired or {}
     left, right = _by_key(a), _by_key(b)
@@ -100,7 +102,8 @@ def _by_key(metrics: MetricSet) -> dict[Key, Metric]:
     for metric in metrics:
         bound = kind_of(metric.name).group == SPEED or metric.provenance != "measured"
         place = f"{metric.provenance} {metric.machine}" if bound else ""
-        keyed.setdefault((metric.name, metric.variant, metric.protocol, metric.split, place), metric)
+        key = (metric.name, metric.variant, same_protocol(metric.protocol), metric.split, place)
+        keyed.setdefault(key, metric)
     return keyed
 
 

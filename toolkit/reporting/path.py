@@ -156,11 +156,22 @@ def _overlap(one: Metric, other: Metric) -> bool:
 def _note(data: ReportInput, metric: Metric, kind: Kind) -> str:
     if not kind.worst:
         return ""
-    attacker = None if metric.name.startswith("privacy.") else metric.protocol
-    states = data.metrics.find("privacy.converged", metric.variant, attacker)
-    if any(state.value < 1 for state in states):
-        return "an attacker did not converge: at least this much"
-    return metric.protocol
+    attacker = attacker_of(metric)
+    if doubted(data, metric):
+        return f"{attacker}, not trusted: at least this much"
+    return attacker
+
+
+def attacker_of(metric: Metric) -> str:
+    """Who reached a privacy number: ``worst of 3 attackers: ridge`` was ridge."""
+    return metric.protocol.rpartition(": ")[2]
+
+
+def doubted(data: ReportInput, metric: Metric) -> bool:
+    """An attacker on this variant did not converge or is not trusted, so that the true number may be higher."""
+    wide = None if metric.name.startswith("privacy.") else metric.protocol
+    names = ("privacy.converged", "privacy.trusted")
+    return any(state.value < 1 for name in names for state in data.metrics.find(name, metric.variant, wide))
 
 
 def _origin(data: ReportInput, metric: Metric, kind: Kind) -> str:

@@ -16,7 +16,11 @@ from toolkit.reporting.privacy import pictures, privacy
 from toolkit.reporting.svg import Chart
 
 MAX_CURVES = 40
-_ERRORS = {"relative": "root mean square error / root mean square", "dB": "dB signal over noise"}
+_ERRORS = {
+    "relative": "root mean square error / root mean square",
+    "wire": "root mean square error / root mean square, at the wire",
+    "dB": "dB signal over noise",
+}
 
 
 def sections(data: ReportInput, publish: bool, budget: int) -> list[Section]:
@@ -118,7 +122,7 @@ def _error_chart(data: ReportInput, unit: str) -> Chart | None:
         for decision in data.quantization
         if decision.error is not None and decision.error_unit == unit
     ]
-    caption = "Error of each quantized tensor on the calibration pictures."
+    caption = "Error that quantizing one tensor leaves on the calibration pictures."
     return plots.bars_chart(f"quantization-{unit}", caption, errors, _ERRORS[unit])
 
 

@@ -11,7 +11,7 @@ from toolkit.metrics import Metric
 from toolkit.reporting import numbers
 from toolkit.reporting.catalogue import SPEED, kind_of
 from toolkit.reporting.input import ReportInput, ReportVariant
-from toolkit.reporting.path import worst
+from toolkit.reporting.path import attacker_of, doubted, worst
 
 
 @dataclass(frozen=True)
@@ -107,15 +107,15 @@ def _sentences(data: ReportInput) -> tuple[str, ...]:
 def _privacy(data: ReportInput, chosen: ReportVariant, first: ReportVariant) -> list[str]:
     metric = best_metric(data, "privacy.ssim_normalized", chosen.key)
     if metric is None:
+        if data.metrics.find("privacy.ssim", chosen.key):
+            return ["It was attacked, but the floor is so near to what attackers reach that nothing can be told."]
         return ["No attack was run on it, so nothing is known about its privacy."]
     lines = [
-        f"The strongest attacker ({metric.protocol or 'unnamed'}) rebuilds pictures with a normalized SSIM of"
+        f"The strongest attacker ({attacker_of(metric) or 'unnamed'}) rebuilds pictures with a normalized SSIM of"
         f" {_value(data, metric, first, chosen)}; 0 is what can be had without the codes, 1 the picture itself."
     ]
-    stopped = [entry for entry in data.metrics.find("privacy.converged", chosen.key) if entry.value < 1]
-    if stopped:
-        names = ", ".join(sorted({entry.protocol or "unnamed" for entry in stopped}))
-        lines.append(f"Not every attacker converged ({names}), so this may be too low.")
+    if doubted(data, metric):
+        lines.append("Not every attacker converged or is trusted, so this may be too low.")
     return lines
 
 

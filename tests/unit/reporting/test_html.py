@@ -113,7 +113,7 @@ def test_numbers_have_origin_spread_and_machine(page: Page) -> None:
     assert "predicted , for" not in text
     assert "predicted for Jetson Orin Nano 8GB, 15 W" in text
     assert "where no machine is named, it is Made-up CPU" in text
-    assert "an attacker did not converge: at least this much" in text
+    assert "inverse network, not trusted: at least this much" in text
 
 
 def test_scores_stand_under_each_picture(full: str) -> None:

@@ -8,10 +8,11 @@ import pytest
 from tests.unit.reporting.factory import DENSE, INT8, SLIM, VARIANTS, draw_cars, make_report, metric
 from toolkit.checks import Verdict
 from toolkit.errors import DataError
-from toolkit.metrics import MetricSet
+from toolkit.metrics import Metric, MetricSet
 from toolkit.reporting import PictureGrid, PictureRow, ReportInput, Table
 from toolkit.reporting import numbers as n
 from toolkit.reporting.path import Row, path_table
+from toolkit.reporting.privacy import privacy
 from toolkit.reporting.words import headline, tiles
 
 
@@ -108,7 +109,7 @@ def test_headline_states() -> None:
 def test_sentences_name_an_unconverged_attacker() -> None:
     variants = tuple(variant for variant in VARIANTS if variant.key in (DENSE, SLIM))
     text = " ".join(headline(make_report(variants=variants)).sentences)
-    assert "Not every attacker converged (ridge)" in text
+    assert "Not every attacker converged or is trusted" in text
 
 
 def test_tiles_compare_only_numbers_of_one_origin() -> None:
@@ -146,3 +147,38 @@ def test_rows_must_fit_the_originals() -> None:
         PictureGrid(draw_cars(2), captions=("one",))
     with pytest.raises(DataError, match="a row of 1 cells"):
         Table(("a", "b"), (("only one",),))
+
+
+def test_worst_of_a_suite_is_one_row_and_named_by_its_attacker() -> None:
+    def suite(name: str, value: float, attacker: str) -> Metric:
+        return metric(name, value, INT8, protocol=f"worst of 2 attackers: {attacker}")
+
+    metrics = MetricSet(
+        [
+            suite("privacy.ssim_normalized", 0.2, "inverse network"),
+            suite("privacy.ssim", 0.5, "inverse network"),
+            suite("privacy.r2", 0.4, "ridge"),
+            suite("privacy.converged", 1, "inverse network"),
+            suite("privacy.trusted", 0, "inverse network"),
+        ]
+    )
+    data = ReportInput("x", metrics, variants=VARIANTS)
+    (table,) = (block for block in privacy(data, False).blocks if block.kind == "table")
+    assert len(table.rows) == 1
+    assert table.rows[0][:5] == (
+        "slim INT8",
+        "worst of 2 attackers",
+        "0.200 (inverse network)",
+        *table.rows[0][3:5],
+    )
+    assert table.rows[0][4] == "0.400 (ridge)"
+    assert table.rows[0][-2:] == ("yes", "NO: proves nothing")
+    text = " ".join(headline(data).sentences)
+    assert "The strongest attacker (inverse network) rebuilds" in text
+    assert "may be too low" in text
+
+
+def test_attack_without_a_scale_is_not_called_private() -> None:
+    metrics = MetricSet([metric("privacy.ssim", 0.4, INT8, protocol="worst of 2 attackers: ridge")])
+    text = " ".join(headline(ReportInput("x", metrics, variants=VARIANTS)).sentences)
+    assert "nothing can be told" in text
