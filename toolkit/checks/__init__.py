@@ -1,5 +1,6 @@
 """The gate: limits on a run's metrics, and verdicts that fail closed."""
 
+from toolkit.checks.baseline import update_baseline
 from toolkit.checks.check import check
 from toolkit.checks.junit import write_junit
 from toolkit.checks.limits import Limit, Limits, load_limits, parse_limits
@@ -15,5 +16,6 @@ __all__ = [
     "check",
     "load_limits",
     "parse_limits",
+    "update_baseline",
     "write_junit",
 ]

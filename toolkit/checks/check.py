@@ -8,11 +8,12 @@ from toolkit.checks.compare import Comparison, NotComparable, compare
 from toolkit.checks.limits import BASELINE, RELATIVE, Limit, Limits
 from toolkit.checks.select import (
     absent,
-    convergence,
     counterparts,
+    distrust,
     is_attack,
     is_machine_bound,
     matches,
+    same_protocol,
     select,
 )
 from toolkit.checks.verdict import Reason, Verdict
@@ -66,7 +67,7 @@ class _Gate:
 
     def _untrusted(self, metric: Metric, limit: Limit) -> tuple[Reason, str] | None:
         if is_attack(metric):
-            why = convergence(metric, self.metrics)
+            why = distrust(metric, self.metrics)
             if why:
                 return "not-converged", why
         if metric.provenance == "emulated" and limit.machine == "*" and limit.relative_to != BASELINE:
@@ -97,7 +98,7 @@ class _Gate:
     def _compared(self, metric: Metric, reference: Metric, limit: Limit) -> Iterator[Verdict]:
         source = self.baseline if limit.relative_to == BASELINE else self.metrics
         if is_attack(reference) and source is not None:
-            why = convergence(reference, source)
+            why = distrust(reference, source)
             if why:
                 yield _refused(limit, "not-converged", f"in the reference, {why}", metric)
                 return
@@ -111,25 +112,26 @@ class _Gate:
 
     def _dropped(self, found: list[Metric], limit: Limit) -> Iterator[Verdict]:
         """What the reference has and this run has not, e.g. the strongest attacker."""
-        if not limit.relative_to:
-            return
+        for variant, reference in self._owed(found, limit):
+            have = {_place_of(metric) for metric in found if metric.variant == variant}
+            if _place_of(reference) in have:
+                continue
+            what = " / ".join(part for part in (variant, reference.protocol, reference.split) if part)
+            why = f"{limit.relative_to} has {reference.name} for {what}, this run has not"
+            yield _refused(limit, "absent", why, reference.model_copy(update={"variant": variant}))
+
+    def _owed(self, found: list[Metric], limit: Limit) -> Iterator[tuple[str, Metric]]:
+        """Variants of this run with the numbers of the reference that each of them should have."""
         if limit.relative_to == BASELINE:
-            pool = select(self.baseline or (), limit)
-            have = {(metric.variant, metric.protocol, metric.split) for metric in found}
-            missing = [other for other in pool if (other.variant, other.protocol, other.split) not in have]
-        else:
-            wider = limit.model_copy(update={"variant": limit.relative_to})
-            have_protocols = {(metric.protocol, metric.split) for metric in found}
-            missing = [
-                other
-                for other in select(self.metrics, wider)
-                if (other.protocol, other.split) not in have_protocols
-            ]
-        for other in missing:
-            what = " / ".join(part for part in (other.variant, other.protocol, other.split) if part)
-            yield _refused(
-                limit, "absent", f"{limit.relative_to} has {other.name} for {what}, this run has not", other
-            )
+            yield from ((other.variant, other) for other in select(self.baseline or (), limit))
+        elif limit.relative_to:
+            references = select(self.metrics, limit.model_copy(update={"variant": limit.relative_to}))
+            for variant in dict.fromkeys(metric.variant for metric in found):
+                yield from ((variant, reference) for reference in references)
+
+
+def _place_of(metric: Metric) -> tuple[str, str]:
+    return same_protocol(metric.protocol), metric.split
 
 
 def _absolute(metric: Metric, limit: Limit) -> Iterator[Verdict]:
@@ -137,16 +139,21 @@ def _absolute(metric: Metric, limit: Limit) -> Iterator[Verdict]:
         if bound is None:
             continue
         ok = metric.value >= bound if sign == ">=" else metric.value <= bound
-        relation = "holds" if ok else "breaks"
         comparison = Comparison(
             value=metric.value,
             unit=metric.unit,
             ok=ok,
             limit=f"{sign} {bound:g}",
-            why=f"{metric.value:.6g} {relation} {sign} {bound:g}{_origin(metric)}",
+            why=f"{metric.value:.6g} is {_place(sign, ok)} {bound:g}{_origin(metric)}",
             reason="holds" if ok else "exceeded",
         )
         yield comparison.verdict(limit, metric)
+
+
+def _place(sign: str, ok: bool) -> str:
+    if ok:
+        return "at least" if sign == ">=" else "at most"
+    return "below" if sign == ">=" else "above"
 
 
 def _origin(metric: Metric) -> str:

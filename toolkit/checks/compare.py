@@ -140,25 +140,28 @@ def _difference(metric: Metric, reference: Metric, bound: str) -> Spread:
 
 
 def _judge(spread: Spread, metric: Metric, reference: Metric, limit: Limit, bound: str) -> Comparison:
-    value = getattr(limit, bound)
+    allowed = getattr(limit, bound)
     lower = bound == "ratio_min"
-    inside = spread.value >= value if lower else spread.value <= value
-    text = f"{'ratio' if bound.startswith('ratio') else bound[:4]} {'>=' if lower else '<='} {value:g}"
-    numbers = f"{spread.value:.4g}{_interval(spread)}: {metric.value:.6g} against {reference.value:.6g}"
-    unit = "1" if bound.startswith("ratio") else metric.unit
-    if inside:
-        return Comparison(spread.value, unit, True, text, f"{numbers} holds {text}", "holds")
-    if is_machine_bound(metric) and spread.interval is not None:
+    kind = bound.split("_", maxsplit=1)[0]
+    unit = "1" if kind == "ratio" else metric.unit
+    text = f"{kind} {'>=' if lower else '<='} {allowed:g}"
+    numbers = f"{metric.value:.6g} against {reference.value:.6g}: {kind} {spread.value:.4g}{_interval(spread)}"
+
+    def outcome(ok: bool, reason: Reason, words: str) -> Comparison:
+        return Comparison(spread.value, unit, ok, text, f"{numbers} {words}", reason)
+
+    if spread.value >= allowed if lower else spread.value <= allowed:
+        return outcome(True, "holds", f"is {'at least' if lower else 'at most'} {allowed:g}")
+    if is_machine_bound(metric) and spread.interval is not None and _inside(allowed, spread.interval):
         low, high = spread.interval
-        if low <= value <= high:
-            if (high - low) > limit.noise_max * abs(spread.value):
-                why = (
-                    f"{numbers} decides nothing: the interval is too wide; measure longer or on a quieter machine"
-                )
-                return Comparison(spread.value, unit, False, text, why, "too-noisy")
-            why = f"{numbers} is not beyond the noise of {text}"
-            return Comparison(spread.value, unit, True, text, why, "holds")
-    return Comparison(spread.value, unit, False, text, f"{numbers} breaks {text}", "exceeded")
+        if high - low > limit.noise_max * abs(spread.value):
+            return outcome(False, "too-noisy", "decides nothing; measure longer or on a quieter machine")
+        return outcome(True, "holds", f"is beyond {allowed:g}, but by no more than the noise")
+    return outcome(False, "exceeded", f"is {'below' if lower else 'above'} {allowed:g}")
+
+
+def _inside(value: float, interval: tuple[float, float]) -> bool:
+    return interval[0] <= value <= interval[1]
 
 
 def _interval(spread: Spread) -> str:

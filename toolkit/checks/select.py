@@ -12,8 +12,16 @@ from toolkit.metrics import Metric, MetricSet
 MACHINE_BOUND = ("latency", "throughput", "memory", "power", "energy")
 SAMPLED = ("reid", "privacy", "leak")
 ATTACKED = ("privacy", "leak")
-NOT_AN_ATTACK = ("privacy.converged", "privacy.floor", "privacy.bound", "privacy.certificate", "privacy.anchor")
-CONVERGED = "privacy.converged"
+NOT_AN_ATTACK = (
+    "privacy.converged",
+    "privacy.trusted",
+    "privacy.measurable",
+    "privacy.floor",
+    "privacy.bound",
+    "privacy.certificate",
+)
+CONVERGED, TRUSTED = "privacy.converged", "privacy.trusted"
+_SUITE = "worst of "
 RATIO = "latency.ratio"
 
 
@@ -25,6 +33,15 @@ def against(reference: str) -> str:
             whose engine was rebuilt here.
     """
     return f"against:{reference}"
+
+
+def same_protocol(protocol: str) -> str:
+    """What two protocols must share to be compared.
+
+    The worst of a suite, ``worst of 3 attackers: ridge``, is compared whichever attacker it was, but only with the
+    worst of as many.
+    """
+    return protocol.split(":", 1)[0] if protocol.startswith(_SUITE) else protocol
 
 
 def family(name: str) -> str:
@@ -66,21 +83,34 @@ def counterparts(metric: Metric, candidates: Iterable[Metric]) -> list[Metric]:
     same = [
         other
         for other in candidates
-        if other.name == metric.name and other.protocol == metric.protocol and other.split == metric.split
+        if other.name == metric.name
+        and same_protocol(other.protocol) == same_protocol(metric.protocol)
+        and other.split == metric.split
     ]
     here = [other for other in same if other.machine == metric.machine]
     return here or same
 
 
-def convergence(metric: Metric, metrics: MetricSet) -> str:
-    """Why the attack behind a number cannot be trusted; empty when it converged."""
-    found = metrics.find(CONVERGED, metric.variant, metric.protocol)
+def distrust(metric: Metric, metrics: MetricSet) -> str:
+    """Why the attack behind a number proves nothing; empty when it converged and nothing speaks against it."""
     attacker = metric.protocol or "the attack"
-    if not found:
+    converged = _states(metric, metrics, CONVERGED)
+    if not converged:
         return f"nothing says whether {attacker} converged ({CONVERGED} is absent); run the attack stage again"
-    if any(entry.value < 1 for entry in found):
+    if min(converged) < 1:
         return f"{attacker} did not converge, so its failure proves nothing; train it longer"
+    if min(_states(metric, metrics, TRUSTED), default=1.0) < 1:
+        return f"{attacker} is not trusted ({TRUSTED} is 0); the report says what speaks against it"
     return ""
+
+
+def _states(metric: Metric, metrics: MetricSet, name: str) -> list[float]:
+    """Values of a state of the attacker behind ``metric``; of its suite, where it is the worst of one."""
+    return [
+        entry.value
+        for entry in metrics.find(name, metric.variant)
+        if same_protocol(entry.protocol) == same_protocol(metric.protocol)
+    ]
 
 
 def absent(limit: Limit, metrics: MetricSet) -> str:

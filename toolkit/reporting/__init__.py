@@ -1,5 +1,6 @@
 """Reports: one self-contained HTML file, and Markdown for pull requests."""
 
+from toolkit.reporting.compare import compare_runs
 from toolkit.reporting.html import render_report
 from toolkit.reporting.input import (
     Anchors,
@@ -30,6 +31,7 @@ __all__ = [
     "ReportInput",
     "ReportVariant",
     "Table",
+    "compare_runs",
     "render_report",
     "write_markdown",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from toolkit.reporting.pictures import ShownGrid
 from toolkit.reporting.svg import Chart
@@ -60,14 +60,18 @@ class Section:
 
     def table(self, caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
         """A table; a column whose title starts with ``#`` holds numbers. Long tables are closed at first."""
-        if not rows:
+        if rows:
+            self.blocks.append(_table(caption, columns, rows))
+
+    def beside(
+        self, chart: Chart | None, caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]
+    ) -> None:
+        """A chart with its table beside it, where there is room."""
+        if chart is None or len(rows) > OPEN_ROWS:
+            self.chart(chart)
+            self.table(caption, columns, rows)
             return
-        heads = tuple(Column(title.removeprefix("#"), title.startswith("#")) for title in columns)
-        if len(rows) > MAX_ROWS:
-            caption = f"{caption} The first {MAX_ROWS} of {len(rows)} rows."
-        closed = len(rows) > OPEN_ROWS
-        shown = tuple(rows[:MAX_ROWS])
-        self.blocks.append(Block("table", title=caption, columns=heads, rows=shown, closed=closed))
+        self.blocks.append(replace(_table(caption, columns, rows), kind="beside", charts=(chart,)))
 
     def grid(self, caption: str, grid: ShownGrid) -> None:
         """A picture grid."""
@@ -81,3 +85,11 @@ class Section:
         """Text as it is, closed at first."""
         if text:
             self.blocks.append(Block("listing", title=caption, text=text, closed=True))
+
+
+def _table(caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Block:
+    heads = tuple(Column(title.removeprefix("#"), title.startswith("#")) for title in columns)
+    if len(rows) > MAX_ROWS:
+        caption = f"{caption} The first {MAX_ROWS} of {len(rows)} rows."
+    closed = len(rows) > OPEN_ROWS
+    return Block("table", title=caption, columns=heads, rows=tuple(rows[:MAX_ROWS]), closed=closed)

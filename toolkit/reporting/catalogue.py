@@ -57,6 +57,10 @@ OTHERS: dict[str, Kind] = {
     "privacy.psnr": Kind("PSNR of the reconstruction", PRIVACY, "lower"),
     "privacy.mse": Kind("squared error of the reconstruction", PRIVACY, "higher"),
     "privacy.floor_ssim": Kind("SSIM without the codes (floor)", PRIVACY),
+    "privacy.ssim_p95": Kind("SSIM of the picture that leaks most but 5 %", PRIVACY, "lower"),
+    "privacy.mse_p95": Kind("squared error of the picture that leaks most but 5 %", PRIVACY, "higher"),
+    "privacy.trusted": Kind("nothing speaks against the attack", PRIVACY, "higher", exact=True),
+    "privacy.measurable": Kind("floor and attack can be told apart", PRIVACY, "higher", exact=True),
     "privacy.converged": Kind("attacker converged", PRIVACY, "higher", exact=True),
 }
 

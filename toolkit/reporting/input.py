@@ -53,8 +53,9 @@ class QuantizationDecision:
         tensor: its name in the graph.
         method: of the threshold, e.g. ``entropy``; ``float`` when the tensor was left alone.
         threshold: largest magnitude that is kept, in the tensor's unit; None for a tensor left alone.
-        error: of quantizing and dequantizing the calibration pictures, in ``error_unit``; None if not measured.
-        error_unit: ``relative`` (root mean square error over root mean square) or ``dB`` (signal over noise).
+        error: that quantizing this tensor alone leaves on calibration pictures; None if not measured.
+        error_unit: ``relative`` (root mean square error over root mean square, of the tensor), ``wire`` (the same
+            at the wire's feature) or ``dB`` (signal over noise, of the tensor).
         note: e.g. why it was left in floating point.
     """
 
@@ -62,7 +63,7 @@ class QuantizationDecision:
     method: str
     threshold: float | None = None
     error: float | None = None
-    error_unit: Literal["relative", "dB"] = "relative"
+    error_unit: Literal["relative", "wire", "dB"] = "relative"
     note: str = ""
 
 
@@ -91,10 +92,12 @@ class Attacker:
     """One attack on one variant.
 
     Attributes:
-        name: its protocol in the metrics.
+        name: of the attacker.
         variant: key of the attacked variant.
         converged: whether its validation curve had flattened; None when unknown.
         curves: loss by step, e.g. ``{"training": ..., "validation": ...}``.
+        scores: name to mean over the test pictures, e.g. ``{"SSIM": 0.61, "MSE": 0.012}``.
+        problems: why its failure would prove nothing.
         note: knowledge, size, pictures.
     """
 
@@ -102,6 +105,8 @@ class Attacker:
     variant: str
     converged: bool | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
     note: str = ""
 
 

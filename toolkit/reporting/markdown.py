@@ -37,13 +37,13 @@ def _table(data: ReportInput) -> list[str]:
     titles = [
         escape_markdown(variant.title) + (" (deployed)" if variant.deployed else "") for variant in data.variants
     ]
-    lines = ["| | " + " | ".join([*titles, "origin"]) + " |", "|---|" + "---:|" * len(titles) + "---|"]
+    where = [f"On {escape_markdown(data.machine)}, where no machine is named.", ""] if data.machine else []
+    lines = [*where, "| | " + " | ".join([*titles, "origin"]) + " |", "|---|" + "---:|" * len(titles) + "---|"]
     for group in path_table(data):
         for row in group.rows:
+            origin = ", ".join(part for part in (row.provenance, row.origin) if part)
             cells = [_cell(cell) for cell in row.cells]
-            lines.append(
-                "| " + " | ".join([escape_markdown(row.label), *cells, escape_markdown(row.origin)]) + " |"
-            )
+            lines.append("| " + " | ".join([escape_markdown(row.label), *cells, escape_markdown(origin)]) + " |")
     return [*lines, ""]
 
 

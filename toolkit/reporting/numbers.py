@@ -27,8 +27,14 @@ def spread(metric: Metric) -> str:
     """The 95 % interval as ``0.89 to 0.94``; empty when there is none."""
     if metric.interval is None:
         return ""
-    low, high = metric.interval
-    return f"{text(low, metric.unit)} to {text(high, metric.unit)}"
+    return between(*metric.interval, metric.unit)
+
+
+def between(low: float, high: float, unit: str = "1") -> str:
+    """Two numbers, their unit once where it is the same: ``0.504 to 0.541 ms``."""
+    first, second = text(low, unit), text(high, unit)
+    suffix = second[second.rindex(THIN) :] if THIN in second else ""
+    return f"{first.removesuffix(suffix)} to {second}"
 
 
 def signed(value: float, unit: str = "1") -> str:

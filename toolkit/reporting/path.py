@@ -35,10 +35,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One metric across the variants; a cell is None where it was not measured."""
+    """One metric across the variants; a cell is None where it was not measured.
+
+    Attributes:
+        label: for people.
+        name: of the metric.
+        provenance: of all its numbers.
+        origin: machine, samples, protocol, as far as they are the same for all.
+        cells: one per variant.
+    """
 
     label: str
     name: str
+    provenance: str
     origin: str
     cells: tuple[Cell | None, ...]
 
@@ -96,17 +105,18 @@ def _row(data: ReportInput, name: str, provenance: str, machine: str) -> Row:
             if metric.provenance == provenance and (not machine or metric.machine == machine)
         ]
         chosen.append(worst(found, kind))
-    origins = {_origin(metric, kind) for metric in chosen if metric is not None}
-    shared = origins.pop() if len(origins) == 1 else ""
+    origins = {_origin(data, metric, kind) for metric in chosen if metric is not None}
+    several = len(origins) > 1
+    shared = "" if several else origins.pop()
     largest = max((abs(metric.value) for metric in chosen if metric is not None), default=0.0)
     cells = tuple(
-        None if metric is None else _cell(data, metric, chosen[0], kind, shared, largest) for metric in chosen
+        None if metric is None else _cell(data, metric, chosen[0], kind, several, largest) for metric in chosen
     )
-    return Row(kind.label, name, shared, cells)
+    return Row(kind.label, name, provenance, shared, cells)
 
 
 def _cell(
-    data: ReportInput, metric: Metric, reference: Metric | None, kind: Kind, shared: str, largest: float
+    data: ReportInput, metric: Metric, reference: Metric | None, kind: Kind, several: bool, largest: float
 ) -> Cell:
     change, good = "", None
     if reference is not None and reference is not metric:
@@ -116,7 +126,7 @@ def _cell(
         spread=numbers.spread(metric),
         change=change,
         good=good,
-        origin="" if shared else _origin(metric, kind),
+        origin=_origin(data, metric, kind) if several else "",
         share=max(0.0, metric.value / largest) if largest else 0.0,
         note=_note(data, metric, kind),
     )
@@ -146,19 +156,30 @@ def _overlap(one: Metric, other: Metric) -> bool:
 def _note(data: ReportInput, metric: Metric, kind: Kind) -> str:
     if not kind.worst:
         return ""
-    converged = data.metrics.find("privacy.converged", metric.variant, metric.protocol)
-    stopped = data.metrics.find("privacy.converged", metric.variant)
-    if any(entry.value < 1 for entry in (*converged, *stopped)):
-        return "an attacker did not converge: at least this much"
-    return metric.protocol if metric.protocol else ""
+    attacker = attacker_of(metric)
+    if doubted(data, metric):
+        return f"{attacker}, not trusted: at least this much"
+    return attacker
 
 
-def _origin(metric: Metric, kind: Kind) -> str:
-    parts: list[str] = [metric.provenance]
-    if metric.machine:
+def attacker_of(metric: Metric) -> str:
+    """Who reached a privacy number: ``worst of 3 attackers: ridge`` was ridge."""
+    return metric.protocol.rpartition(": ")[2]
+
+
+def doubted(data: ReportInput, metric: Metric) -> bool:
+    """An attacker on this variant did not converge or is not trusted, so that the true number may be higher."""
+    wide = None if metric.name.startswith("privacy.") else metric.protocol
+    names = ("privacy.converged", "privacy.trusted")
+    return any(state.value < 1 for name in names for state in data.metrics.find(name, metric.variant, wide))
+
+
+def _origin(data: ReportInput, metric: Metric, kind: Kind) -> str:
+    parts = []
+    if metric.machine and metric.machine != data.machine:
         parts.append(f"{'for' if metric.provenance == 'predicted' else 'on'} {metric.machine}")
     if not kind.exact:
-        parts.append(f"n = {metric.n:,}")
+        parts.append(f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{metric.n:,}")
     if metric.protocol and not kind.worst:
         parts.append(metric.protocol)
     return ", ".join(parts)

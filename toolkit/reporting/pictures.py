@@ -15,6 +15,8 @@ from toolkit.reporting.input import PictureGrid
 LOSSLESS_SIDE = 96
 """Pictures up to this height and width are stored without loss; larger ones as JPEG of high quality."""
 JPEG_QUALITY = 92
+ROOM = 850
+"""CSS pixels beside the row titles on a wide screen."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class ShownGrid:
-    """A grid that is ready to be written; ``left_out`` pictures did not fit into the file."""
+    """A grid that is ready to be written; ``left_out`` pictures did not fit into the file, widths in pixels."""
 
     rows: tuple[ShownRow, ...]
     width: int
     height: int
-    note: str
+    shown_width: int
     left_out: int
 
 
@@ -73,7 +75,13 @@ def show_grid(grid: PictureGrid, budget: int, what: str = "Picture") -> ShownGri
         for index, (title, mean) in enumerate(zip(titles, means, strict=True))
     )
     height, width = grid.originals.shape[1:3]
-    return ShownGrid(rows, width, height, grid.note, len(grid.originals) - len(columns))
+    return ShownGrid(rows, width, height, _shown_width(width, len(columns)), len(grid.originals) - len(columns))
+
+
+def _shown_width(width: int, columns: int) -> int:
+    """CSS pixels of a picture: all columns side by side on a wide screen, but never hard to see."""
+    smallest = min(max(width, 96), 140)
+    return max(smallest, min(ROOM // columns - 8, 220))
 
 
 def _column(grid: PictureGrid, index: int, what: str) -> list[Shown]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 MAX_POINTS = 300
 MAX_BARS = 40
 LABEL_LENGTH = 30
+
+
+@dataclass(frozen=True)
+class Point:
+    """A variant between two measures, with their 95 % intervals."""
+
+    label: str
+    x: float
+    y: float
+    x_interval: tuple[float, float] | None = None
+    y_interval: tuple[float, float] | None = None
 
 
 def curves_chart(
@@ -181,9 +193,7 @@ def ratios_chart(name: str, caption: str, ratios: Sequence[LatencyRatio], titles
     return intervals_chart(name, caption, rows, "ratio of medians (below 1 is faster)", 1.0, "equal")
 
 
-def tradeoff_chart(
-    name: str, caption: str, points: Sequence[tuple[str, float, float]], x_label: str, y_label: str
-) -> Chart | None:
+def tradeoff_chart(name: str, caption: str, points: Sequence[Point], x_label: str, y_label: str) -> Chart | None:
     """Variants between privacy (x, lower is better) and utility (y, higher is better), with the Pareto front."""
     if len(points) < 2:
         return None
@@ -192,27 +202,37 @@ def tradeoff_chart(
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         axes.step(
-            [x for _, x, _ in front], [y for _, _, y in front], where="post", color=GRID, linewidth=2, zorder=1
+            [point.x for point in front],
+            [point.y for point in front],
+            where="post",
+            color=GRID,
+            linewidth=2,
+            zorder=1,
         )
-        for index, (label, x, y) in enumerate(points):
-            style = _series(index)
-            axes.plot(
-                x, y, color=style["color"], marker=MARKERS[index % len(MARKERS)], markersize=7, linestyle="none",
-                label=_short(label),
-            )  # fmt: skip
+        for index, point in enumerate(points):
+            color = SERIES[index % len(SERIES)]
+            thin: dict[str, Any] = {"color": color, "linewidth": 1, "alpha": 0.55}
+            if point.x_interval is not None:
+                axes.plot(point.x_interval, (point.y, point.y), **thin)
+            if point.y_interval is not None:
+                axes.plot((point.x, point.x), point.y_interval, **thin)
+            mark: dict[str, Any] = {"marker": MARKERS[index % len(MARKERS)], "markersize": 7, "linestyle": "none"}
+            axes.plot(point.x, point.y, color=color, label=_short(point.label), **mark)
         axes.margins(0.15)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         _legend(axes, len(points), columns=2)
 
-    alt = "; ".join(f"{label}: {x_label} {numbers.text(x)}, {y_label} {numbers.text(y)}" for label, x, y in points)
+    alt = "; ".join(
+        f"{point.label}: {x_label} {numbers.text(point.x)}, {y_label} {numbers.text(point.y)}" for point in points
+    )
     return draw(name, caption, f"Scatter plot. {alt}.", 2.5 + 0.17 * ((len(points) + 1) // 2), paint)
 
 
-def _front(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
-    front: list[tuple[str, float, float]] = []
-    for point in sorted(points, key=lambda entry: (entry[1], -entry[2])):
-        if not front or point[2] > front[-1][2]:
+def _front(points: Sequence[Point]) -> list[Point]:
+    front: list[Point] = []
+    for point in sorted(points, key=lambda entry: (entry.x, -entry.y)):
+        if not front or point.y > front[-1].y:
             front.append(point)
     return front
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from toolkit.checks.select import same_protocol
 from toolkit.metrics import Metric
 from toolkit.reporting import numbers, plots
 from toolkit.reporting.blocks import Section
-from toolkit.reporting.input import Attacker, PictureGrid, ReportInput
+from toolkit.reporting.input import PictureGrid, ReportInput
+from toolkit.reporting.path import attacker_of
 from toolkit.reporting.pictures import data_uri, show_grid
 from toolkit.reporting.words import best_metric
 
-COLUMNS = ("variant", "attacker", "#normalized SSIM", "#SSIM", "#R²", "#PSNR", "#n", "converged", "note")
+COLUMNS = ("variant", "attacker", "#normalized SSIM", "#SSIM", "#R²", "#PSNR", "#n", "converged", "trusted")
 SHOWN = ("privacy.ssim_normalized", "privacy.ssim", "privacy.r2", "privacy.psnr")
 
 
@@ -24,9 +26,9 @@ def privacy(data: ReportInput, publish: bool) -> Section:
             " picture. Lower is more private."
         )
     normalized = [
-        (f"{data.title_of(variant)}: {attacker}", metric.value, metric.interval)
-        for variant, attacker in pairs
-        if (metric := _one(data, SHOWN[0], variant, attacker)) is not None
+        (f"{data.title_of(variant)}: {attacker_of(metric)}", metric.value, metric.interval)
+        for variant, protocol in pairs
+        if (metric := _one(data, SHOWN[0], variant, protocol)) is not None
     ]
     section.chart(
         plots.intervals_chart(
@@ -39,7 +41,17 @@ def privacy(data: ReportInput, publish: bool) -> Section:
         ),
         _tradeoff(data),
     )
-    section.table("Every attack on every variant.", COLUMNS, [_attack_row(data, *pair) for pair in pairs])
+    caption = f"What was reached on every variant, {_origins(data)}, with 95 % intervals."
+    section.table(caption, COLUMNS, [_metric_row(data, *pair) for pair in pairs])
+    names = list(dict.fromkeys(name for attacker in data.attackers for name in attacker.scores))
+    heads = (
+        "variant",
+        "attacker",
+        *(f"#{name}" for name in names),
+        "converged",
+        "what speaks against it, and notes",
+    )
+    section.table("Every attacker that was run.", heads, _attacker_rows(data, names))
     _convergence(section, data)
     _anchors(section, data, publish)
     return section
@@ -60,6 +72,7 @@ def _grid(section: Section, grid: PictureGrid | None, title: str, what: str, bud
     if grid is None:
         return
     shown = show_grid(grid, budget, what)
+    section.head(title)
     section.say(grid.note)
     if shown.left_out:
         section.say(f"{shown.left_out} more pictures did not fit into this file.")
@@ -67,46 +80,67 @@ def _grid(section: Section, grid: PictureGrid | None, title: str, what: str, bud
 
 
 def _pairs(data: ReportInput) -> list[tuple[str, str]]:
-    """(variant, attacker) in the order of the variants."""
+    """(variant, protocol) in the order of the variants; the worst of a suite is one, whoever it was."""
     order = {variant.key: index for index, variant in enumerate(data.variants)}
-    found = {(metric.variant, metric.protocol) for metric in data.metrics if metric.name in SHOWN}
-    found |= {(attacker.variant, attacker.name) for attacker in data.attackers}
+    found = {(metric.variant, same_protocol(metric.protocol)) for metric in data.metrics if metric.name in SHOWN}
     return sorted(found, key=lambda pair: (order.get(pair[0], len(order)), pair))
 
 
-def _one(data: ReportInput, name: str, variant: str, attacker: str) -> Metric | None:
-    found = data.metrics.find(name, variant, attacker)
-    return found[0] if found else None
+def _one(data: ReportInput, name: str, variant: str, protocol: str) -> Metric | None:
+    found = data.metrics.find(name, variant)
+    return next((metric for metric in found if same_protocol(metric.protocol) == protocol), None)
 
 
-def _attack_row(data: ReportInput, variant: str, attacker: str) -> tuple[str, ...]:
-    metrics = [_one(data, name, variant, attacker) for name in SHOWN]
-    cells = [_with_spread(metric) for metric in metrics]
+def _metric_row(data: ReportInput, variant: str, protocol: str) -> tuple[str, ...]:
+    metrics = [_one(data, name, variant, protocol) for name in SHOWN]
     count = next((metric.n for metric in metrics if metric is not None), None)
-    run = next((run for run in data.attackers if (run.variant, run.name) == (variant, attacker)), None)
-    machine = next((f"{m.provenance} on {m.machine}" for m in metrics if m is not None and m.machine), "")
-    note = "; ".join(part for part in (run.note if run else "", machine) if part)
     return (
         data.title_of(variant),
-        attacker,
-        *cells,
+        protocol,
+        *(_with_spread(metric, protocol) for metric in metrics),
         "" if count is None else f"{count:,}",
-        _converged(data, variant, attacker, run),
-        note,
+        _state(data, "privacy.converged", variant, protocol),
+        _state(data, "privacy.trusted", variant, protocol),
     )
 
 
-def _converged(data: ReportInput, variant: str, attacker: str, run: Attacker | None) -> str:
-    found = _one(data, "privacy.converged", variant, attacker)
-    state = found.value >= 1 if found is not None else (run.converged if run else None)
-    return {True: "yes", False: "NO: proves nothing", None: "unknown"}[state]
+def _state(data: ReportInput, name: str, variant: str, protocol: str) -> str:
+    found = _one(data, name, variant, protocol)
+    if found is None:
+        return "unknown"
+    return "yes" if found.value >= 1 else "NO: proves nothing"
 
 
-def _with_spread(metric: Metric | None) -> str:
+def _attacker_rows(data: ReportInput, names: list[str]) -> list[tuple[str, ...]]:
+    words = {True: "yes", False: "NO: proves nothing", None: "unknown"}
+    return [
+        (
+            data.title_of(attacker.variant),
+            attacker.name,
+            *(numbers.text(attacker.scores[name]) if name in attacker.scores else "\N{EN DASH}" for name in names),
+            words[attacker.converged],
+            "; ".join((*attacker.problems, attacker.note) if attacker.note else attacker.problems),
+        )
+        for attacker in data.attackers
+    ]
+
+
+def _origins(data: ReportInput) -> str:
+    found = {
+        f"{metric.provenance} on {metric.machine}" if metric.machine else metric.provenance
+        for metric in data.metrics
+        if metric.name in SHOWN
+    }
+    return " and ".join(sorted(found)) or "measured"
+
+
+def _with_spread(metric: Metric | None, protocol: str) -> str:
     if metric is None:
         return "\N{EN DASH}"
-    spread = f" ({numbers.spread(metric)})" if metric.interval else ""
-    return numbers.text(metric.value, metric.unit) + spread
+    parts = [numbers.spread(metric)] if metric.interval else []
+    if metric.protocol != protocol:
+        parts.append(attacker_of(metric))
+    return numbers.text(metric.value, metric.unit) + (f" ({'; '.join(parts)})" if parts else "")
 
 
 def _tradeoff(data: ReportInput) -> plots.Chart | None:
@@ -115,8 +149,12 @@ def _tradeoff(data: ReportInput) -> plots.Chart | None:
         utility = best_metric(data, "reid.map", variant.key)
         leak = best_metric(data, "privacy.ssim_normalized", variant.key)
         if utility is not None and leak is not None:
-            points.append((variant.title, leak.value, utility.value))
-    caption = "Privacy against recognition. Up and to the left is better; the grey line is the Pareto front."
+            ends = leak.interval, utility.interval
+            points.append(plots.Point(variant.title, leak.value, utility.value, *ends))
+    caption = (
+        "Privacy against recognition: up and to the left is better. The grey line is the Pareto front, the crosses"
+        " are 95 % intervals."
+    )
     return plots.tradeoff_chart("tradeoff", caption, points, "worst normalized SSIM", "mAP")
 
 

@@ -7,14 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.checks.formats import rows as verdict_rows
+from toolkit.checks.verdict import Verdict
 from toolkit.reporting import numbers, plots
 from toolkit.reporting.blocks import Section
 from toolkit.reporting.catalogue import kind_of
 from toolkit.reporting.input import ReportInput
 from toolkit.reporting.privacy import pictures, privacy
+from toolkit.reporting.svg import Chart
 
 MAX_CURVES = 40
+_ERRORS = {
+    "relative": "root mean square error / root mean square",
+    "wire": "root mean square error / root mean square, at the wire",
+    "dB": "dB signal over noise",
+}
 
 
 def sections(data: ReportInput, publish: bool, budget: int) -> list[Section]:
@@ -70,12 +76,12 @@ def _slimming(data: ReportInput) -> Section:
     after = sum(layer.after for layer in data.channels)
     share = f" ({after / before:.0%})" if before else ""
     section.say(f"{after:,} of {before:,} channels{share} were kept in {len(data.channels)} layers.")
-    section.chart(plots.channels_chart("channels", "Channels per layer before and after slimming.", data.channels))
+    chart = plots.channels_chart("channels", "Channels per layer before and after slimming.", data.channels)
     rows = [
         (layer.layer, f"{layer.before:,}", f"{layer.after:,}", _share(layer.after, layer.before), layer.why)
         for layer in data.channels
     ]
-    section.table("Channels per layer.", ("layer", "#before", "#after", "#kept", "why"), rows)
+    section.beside(chart, "Channels per layer.", ("layer", "#before", "#after", "#kept", "why"), rows)
     return section
 
 
@@ -85,14 +91,11 @@ def _quantization(data: ReportInput) -> Section:
         left = sum(decision.threshold is None for decision in data.quantization)
         total = len(data.quantization)
         section.say(f"{total - left} of {total} tensors are quantized; {left} stay in floating point.")
-    for unit, words in (("relative", "root mean square error / root mean square"), ("dB", "dB signal over noise")):
-        errors = [
-            (decision.tensor, decision.error)
-            for decision in data.quantization
-            if decision.error is not None and decision.error_unit == unit
-        ]
-        caption = "Error of each quantized tensor on the calibration pictures."
-        section.chart(plots.bars_chart(f"quantization-{unit}", caption, errors, words))
+    caption = "What the score loses when only this layer is quantized."
+    section.chart(
+        *(_error_chart(data, unit) for unit in _ERRORS),
+        plots.bars_chart("sensitivity", caption, data.sensitivity, "loss of score"),
+    )
     rows = [
         (
             decision.tensor,
@@ -110,9 +113,17 @@ def _quantization(data: ReportInput) -> Section:
         ("tensor", "method", "#threshold", "#error", "note"),
         rows,
     )
-    caption = "What the score loses when only this layer is quantized."
-    section.chart(plots.bars_chart("sensitivity", caption, data.sensitivity, "loss of score"))
     return section
+
+
+def _error_chart(data: ReportInput, unit: str) -> Chart | None:
+    errors = [
+        (decision.tensor, decision.error)
+        for decision in data.quantization
+        if decision.error is not None and decision.error_unit == unit
+    ]
+    caption = "Error that quantizing one tensor leaves on the calibration pictures."
+    return plots.bars_chart(f"quantization-{unit}", caption, errors, _ERRORS[unit])
 
 
 def _latency(data: ReportInput) -> Section:
@@ -121,7 +132,7 @@ def _latency(data: ReportInput) -> Section:
     if samples:
         section.say(f"Times of single runs, measured{_on(data)}. A time holds for the machine it was taken on.")
     section.chart(
-        plots.latency_chart("latency", "Solid line: median; dashed line: 99th percentile.", samples),
+        plots.latency_chart("latency", "Single runs. Solid line: median; dashed: 99th percentile.", samples),
         plots.ratios_chart(
             "ratios",
             "Ratios of medians, measured interleaved, with their 95 % intervals.",
@@ -138,7 +149,7 @@ def _latency(data: ReportInput) -> Section:
         (
             f"{data.title_of(ratio.variant)} / {data.title_of(ratio.reference)}",
             numbers.text(ratio.ratio),
-            f"{numbers.text(ratio.interval[0])} to {numbers.text(ratio.interval[1])}",
+            numbers.between(*ratio.interval),
             f"{ratio.rounds:,}",
             _faster(ratio.interval),
         )
@@ -149,13 +160,22 @@ def _latency(data: ReportInput) -> Section:
         ("comparison", "#ratio", "#95 % interval", "#rounds", "in words"),
         ratio_rows,
     )
+    section.chart(*_layer_charts(data), _power_chart(data))
+    return section
+
+
+def _layer_charts(data: ReportInput) -> list[Chart | None]:
+    charts = []
     for number, (key, layers) in enumerate(data.layer_times.items()):
         caption = f"Time per layer of {data.title_of(key)}, measured{_on(data)}."
         times = [(f"{layer.layer} {layer.precision}".strip(), layer.ms) for layer in layers]
-        section.chart(plots.bars_chart(f"layers-{number}", caption, times, "ms"))
+        charts.append(plots.bars_chart(f"layers-{number}", caption, times, "ms"))
+    return charts
+
+
+def _power_chart(data: ReportInput) -> Chart | None:
     power = {data.title_of(key): curve for key, curve in data.power.items()}
-    section.chart(plots.curves_chart("power", f"Power, measured{_on(data)}.", power, "W", x_label="seconds"))
-    return section
+    return plots.curves_chart("power", f"Power, measured{_on(data)}.", power, "W", x_label="seconds")
 
 
 def _wire(data: ReportInput) -> Section:
@@ -177,10 +197,16 @@ def _verdicts(data: ReportInput) -> Section:
     section = Section("limits", "Limits")
     section.table(
         "Every limit that was judged, failures first.",
-        ("verdict", "limit", "of", "#value", "bound", "why"),
-        verdict_rows(data.verdicts),
+        ("verdict", "limit", "of", "#value", "#bound", "why"),
+        [_verdict_row(data, verdict) for verdict in sorted(data.verdicts, key=lambda verdict: verdict.ok)],
     )
     return section
+
+
+def _verdict_row(data: ReportInput, verdict: Verdict) -> tuple[str, ...]:
+    subject = " / ".join(part for part in (data.title_of(verdict.variant), verdict.protocol) if part)
+    value = "\N{EN DASH}" if verdict.value is None else numbers.text(verdict.value, verdict.unit)
+    return ("pass" if verdict.ok else "FAIL", verdict.name, subject, value, verdict.limit, verdict.why)
 
 
 def _numbers(data: ReportInput) -> Section:
@@ -209,8 +235,13 @@ def _numbers(data: ReportInput) -> Section:
 
 def _manifest(data: ReportInput) -> Section:
     section = Section("manifest", "Manifest")
-    rows = [(key, value) for key, value in _flat(data.manifest)]
-    section.table("What made this run.", ("entry", "value"), rows)
+    lists = {key: value for key, value in data.manifest.items() if _is_list(value)}
+    rest = {key: value for key, value in data.manifest.items() if key not in lists}
+    section.table("What made this run.", ("entry", "value"), list(_flat(rest)))
+    for key, entries in lists.items():
+        columns = list(dict.fromkeys(column for entry in entries for column in entry))
+        rows = [tuple(_plain(entry.get(column, "")) for column in columns) for entry in entries]
+        section.table(str(key).capitalize(), [str(column) for column in columns], rows)
     section.listing("Settings", data.settings)
     return section
 
@@ -223,14 +254,22 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for index, inner in enumerate(value):
             yield from _flat(inner, f"{prefix}[{index}]")
     else:
-        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        yield prefix, shown
+        yield prefix, _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _is_list(value: Any) -> bool:
+    """Entries of one kind, e.g. the artifacts: a table of their own."""
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
 
 
 def _percentiles(title: str, values: np.ndarray) -> tuple[str, ...]:
     low, median, high, ninety, ninety_nine = np.percentile(values, (25, 50, 75, 90, 99))
     shown = [numbers.text(float(value)) for value in (median, ninety, ninety_nine, values.max())]
-    spread = f"{numbers.text(float(low))} to {numbers.text(float(high))}"
+    spread = numbers.between(float(low), float(high))
     return (title, shown[0], spread, *shown[1:], f"{values.size:,}")
 
 

@@ -9,9 +9,9 @@ from toolkit.checks.formats import summary
 from toolkit.checks.verdict import Verdict
 from toolkit.metrics import Metric
 from toolkit.reporting import numbers
-from toolkit.reporting.catalogue import kind_of
+from toolkit.reporting.catalogue import SPEED, kind_of
 from toolkit.reporting.input import ReportInput, ReportVariant
-from toolkit.reporting.path import worst
+from toolkit.reporting.path import attacker_of, doubted, worst
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def _tile(data: ReportInput, name: str, chosen: ReportVariant, first: ReportVari
     if metric is None:
         return None
     reference = best_metric(data, name, first.key) if first is not chosen else None
-    beside = f"{first.title}: {numbers.text(reference.value, reference.unit)}" if reference else ""
+    beside = ""
+    if reference is not None and _alike(reference, metric):
+        beside = f"{first.title}: {numbers.text(reference.value, reference.unit)}"
     interval = f"{numbers.spread(metric)}, " if metric.interval else ""
     where = f" on {metric.machine}" if metric.machine else ""
     return Tile(
@@ -90,45 +92,46 @@ def _sentences(data: ReportInput) -> tuple[str, ...]:
     chosen, first = _ends(data)
     if chosen is None or first is None:
         return ()
-    role = "deployed" if chosen.deployed else "last"
-    lines = [f"The {role} variant is {chosen.title}."]
+    lines = [f"The {'deployed' if chosen.deployed else 'last'} variant is {chosen.title}."]
     for name, words in (
-        ("reid.map", "It finds vehicles with an mAP of {value}{beside}."),
-        ("latency.p50", "Its edge half takes {value} per picture in the median{beside}, {origin}."),
-        ("wire.bytes_raw", "It sends {value} per picture{beside}."),
+        ("reid.map", "It finds vehicles with an mAP of {value}."),
+        ("latency.p50", "Its edge half takes {value} per picture in the median, {origin}."),
+        ("wire.bytes_raw", "It sends {value} per picture."),
     ):
         metric = best_metric(data, name, chosen.key)
         if metric is not None:
-            lines.append(
-                words.format(value=_value(metric), beside=_beside(data, name, first, chosen), origin=_on(metric))
-            )
+            lines.append(words.format(value=_value(data, metric, first, chosen), origin=_on(metric)))
     return (*lines, *_privacy(data, chosen, first))
 
 
 def _privacy(data: ReportInput, chosen: ReportVariant, first: ReportVariant) -> list[str]:
     metric = best_metric(data, "privacy.ssim_normalized", chosen.key)
     if metric is None:
+        if data.metrics.find("privacy.ssim", chosen.key):
+            return ["It was attacked, but the floor is so near to what attackers reach that nothing can be told."]
         return ["No attack was run on it, so nothing is known about its privacy."]
-    stopped = [entry for entry in data.metrics.find("privacy.converged", chosen.key) if entry.value < 1]
-    beside = _beside(data, "privacy.ssim_normalized", first, chosen)
-    line = (
-        f"The strongest attacker ({metric.protocol or 'unnamed'}) rebuilds pictures with a normalized SSIM of"
-        f" {_value(metric)}{beside}; 0 is what can be had without the codes, 1 the picture itself."
-    )
-    if stopped:
-        names = ", ".join(sorted({entry.protocol or "unnamed" for entry in stopped}))
-        line += f" Not every attacker converged ({names}), so this may be too low."
-    return [line]
+    lines = [
+        f"The strongest attacker ({attacker_of(metric) or 'unnamed'}) rebuilds pictures with a normalized SSIM of"
+        f" {_value(data, metric, first, chosen)}; 0 is what can be had without the codes, 1 the picture itself."
+    ]
+    if doubted(data, metric):
+        lines.append("Not every attacker converged or is trusted, so this may be too low.")
+    return lines
 
 
-def _value(metric: Metric) -> str:
-    interval = f" ({numbers.spread(metric)})" if metric.interval else ""
-    return numbers.text(metric.value, metric.unit) + interval
+def _value(data: ReportInput, metric: Metric, first: ReportVariant, chosen: ReportVariant) -> str:
+    """``0.912 (0.878 to 0.941; dense FP32: 0.931)``."""
+    parts = [numbers.spread(metric)] if metric.interval else []
+    reference = best_metric(data, metric.name, first.key) if first is not chosen else None
+    if reference is not None and _alike(reference, metric):
+        parts.append(f"{first.title}: {numbers.text(reference.value, reference.unit)}")
+    return numbers.text(metric.value, metric.unit) + (f" ({'; '.join(parts)})" if parts else "")
 
 
-def _beside(data: ReportInput, name: str, first: ReportVariant, chosen: ReportVariant) -> str:
-    reference = best_metric(data, name, first.key) if first is not chosen else None
-    return f" ({first.title}: {numbers.text(reference.value, reference.unit)})" if reference else ""
+def _alike(one: Metric, other: Metric) -> bool:
+    """Of one origin, and times of one machine, so that they may stand beside each other."""
+    same_machine = one.machine == other.machine or kind_of(one.name).group != SPEED
+    return one.provenance == other.provenance and same_machine
 
 
 def _on(metric: Metric) -> str:

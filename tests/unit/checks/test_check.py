@@ -220,3 +220,39 @@ def test_a_prediction_does_not_stand_in_for_a_measurement() -> None:
     verdict = only(judge("metric: latency.p50, max: 2", predicted))
     assert verdict.reason == "absent"
     assert "predicted / orin" in verdict.why
+
+
+def _suite(name: str, value: float, attacker: str, attackers: int = 2) -> Metric:
+    return metric(name, value, variant=B, protocol=f"worst of {attackers} attackers: {attacker}")
+
+
+def test_worst_of_a_suite_is_judged_by_the_state_of_the_suite() -> None:
+    limit = "metric: privacy.r2, max: 0.5"
+    score, other = _suite("privacy.r2", 0.2, "ridge"), _suite("privacy.converged", 1, "inverse_network")
+    assert only(judge(limit, score, other)).ok
+    assert only(judge(limit, score, other, _suite("privacy.trusted", 1, "inverse_network"))).ok
+    doubted = only(judge(limit, score, other, _suite("privacy.trusted", 0, "inverse_network")))
+    assert (doubted.ok, doubted.reason) == (False, "not-converged")
+    assert "not trusted" in doubted.why
+
+
+def test_worst_of_a_suite_is_compared_whoever_it_was_but_not_with_fewer() -> None:
+    limit = "metric: privacy.r2, relative_to: baseline, rise_max: 0.05"
+    now = [_suite("privacy.r2", 0.30, "ridge"), _suite("privacy.converged", 1, "ridge")]
+    then = [_suite("privacy.r2", 0.28, "inverse"), _suite("privacy.converged", 1, "inverse")]
+    assert only(judge(limit, *now, baseline=then)).ok
+    more = [_suite("privacy.r2", 0.28, "inverse", 3), _suite("privacy.converged", 1, "inverse", 3)]
+    assert {verdict.reason for verdict in judge(limit, *now, baseline=more)} == {"no-baseline", "absent"}
+
+
+def test_states_of_an_attack_are_no_attacks() -> None:
+    for name in ("privacy.trusted", "privacy.measurable", "privacy.converged"):
+        assert only(judge(f"metric: {name}, min: 1", _suite(name, 1, "ridge"))).ok
+
+
+def test_each_variant_owes_every_attack_of_the_reference() -> None:
+    names, c = ("privacy.r2", "privacy.converged"), "slim-int8-cpu-w8-onnxruntime"
+    done = [(A, "ridge"), (A, "inverse"), (B, "ridge"), (B, "inverse"), (c, "ridge")]
+    entries = [metric(name, 1, variant=variant, protocol=attacker) for variant, attacker in done for name in names]
+    verdicts = judge(f"metric: privacy.r2, variant: slim-*, relative_to: {A}, rise_max: 0", *entries)
+    assert [(verdict.variant, verdict.protocol) for verdict in verdicts if not verdict.ok] == [(c, "inverse")]
