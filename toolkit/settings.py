@@ -23,6 +23,7 @@ from toolkit.patrol.settings import DefenceSettings, PatrolSettings, TrainSettin
 from toolkit.privacy.suite import AttackSettings
 from toolkit.profiling import ProfileSettings
 from toolkit.settings_file import read_settings
+from toolkit.surgery import PlanSettings, ScoreSettings
 
 
 class Section(BaseModel):
@@ -86,17 +87,13 @@ class SlimSettings(Section):
     """From masks to a smaller network.
 
     Attributes:
-        align: channels are kept in multiples of this; ``auto`` takes what the precision wants.
-        freeze_wire: keep every channel of the feature that is sent.
-        criterion, ratio: for a network without masks: importance score and the part of the edge half's MACs
-            that stays.
+        plan: alignment, and what may be removed.
+        scores: for a network without masks: what goes, and the part of the edge half's cost that stays.
         finetune: training of the slim network; 0 epochs leave it as it is.
     """
 
-    align: Literal["auto", "32", "16", "8", "1"] = "auto"
-    freeze_wire: bool = False
-    criterion: Literal["l1", "l2", "bn"] = "l1"
-    ratio: float = Field(default=0.5, gt=0, le=1)
+    plan: PlanSettings = PlanSettings()
+    scores: ScoreSettings = ScoreSettings(budget=0.5, half="edge")
     finetune: DefenceSettings = DefenceSettings(train=TrainSettings(epochs=10, learning_rate=5e-4))
 
 

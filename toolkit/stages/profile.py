@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.checks.select import against
 from toolkit.engines import open_engine
 from toolkit.engines.settings import RunSettings as OpenSettings
 from toolkit.preprocess import to_input
@@ -72,7 +73,7 @@ class ProfileStage(Stage):
                 n=len(other.rounds_ms),
                 interval=ratio.interval,
                 variant=other.key,
-                protocol=f"p50 against {reference.key}, interleaved",
+                protocol=against(reference.key),
             )
             rows.append(
                 {

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
+from toolkit.errors import ModelError
 from toolkit.runs import text_sha256
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
 from toolkit.stages.export import EDGE, batches_of, exported, networks_of
 
-logger = logging.getLogger(__name__)
 FORMS = ("a", "b", "cpu")
 BATCH = 16
 
@@ -27,7 +26,7 @@ class QuantizeStage(Stage):
     inputs = ("data", "export")
 
     def run(self, context: Context) -> None:
-        from calibration import lint, quantize, refuse_unreal
+        from calibration import acceptance, lint, quantize, refusals, refuse_unreal, write_cache
 
         data = RunData.load(context)
         rows = data.rows["calibration"]
@@ -46,9 +45,16 @@ class QuantizeStage(Stage):
         for form in FORMS:
             (context.folder / f"edge.{form}.onnx").write_bytes(result.forms[form].SerializeToString(deterministic=True))
         context.write_json("decisions.json", result.report())
-        (context.folder / "calibration.cache").write_text(result.cache.to_text(), encoding="utf-8")
-        findings = {form: [str(finding) for finding in lint(result.forms[form], form)] for form in FORMS}
+        write_cache(context.folder / "calibration.cache", result.cache)
+        findings = {form: [asdict(item) for item in lint(result.forms[form], "efficiency")] for form in ("a", "b")}
         context.write_json("lint.json", findings)
-        for pair, agreement in result.agreement.items():
-            logger.info("codes of %s agree: %s", pair, agreement)
+        judged = acceptance({form: result.forms[form] for form in FORMS})
+        context.write_json("acceptance.json", [asdict(row) for row in judged])
+        if refused := refusals(judged):
+            raise ModelError(f"form {refused[0].form} is refused by {refused[0].judge}: {refused[0].detail}")
+        for pair, found in result.agreement.items():
+            context.measure("quantize.agreement", found.equal, n=found.codes, variant=final, protocol=pair)
+            context.measure("quantize.within_one_step", found.within_one, n=found.codes, variant=final, protocol=pair)
+        for form, fidelity in result.fidelity.items():
+            context.measure("quantize.sqnr", fidelity.sqnr_db, unit="dB", n=len(rows), variant=final, protocol=form)
         context.summary.update(pictures=len(rows), findings=sum(len(lines) for lines in findings.values()))

@@ -65,23 +65,19 @@ class SlimStage(Stage):
     def _plan(
         self, context: Context, net: ReidNet, values: dict[str, Any]
     ) -> tuple[MaskSet | None, Plan]:
+        import torch
+
         from toolkit.models.groups import find_groups
         from toolkit.models.masks import MaskSet
-        from toolkit.surgery import alignment, example_for, plan_from_masks, plan_from_scores
+        from toolkit.surgery import plan_from_masks, plan_from_scores
 
-        settings = context.settings.slim
-        align = alignment(settings.align)
+        settings = context.settings
+        example = torch.zeros(1, 3, settings.picture.height, settings.picture.width)
         if not values:
-            return None, plan_from_scores(
-                net,
-                criterion=settings.criterion,
-                ratio=settings.ratio,
-                align=align,
-                freeze_wire=settings.freeze_wire,
-            )
-        masks = MaskSet(find_groups(net, example_for(net, None)))
+            return None, plan_from_scores(net, settings.slim.scores, settings.slim.plan, example)
+        masks = MaskSet(find_groups(net, example))
         masks.set_(values)
-        return masks, plan_from_masks(net, masks, align, freeze_wire=settings.freeze_wire)
+        return masks, plan_from_masks(net, masks, settings.slim.plan, example)
 
     def _compare(
         self, context: Context, data: RunData, net: ReidNet, masks: MaskSet | None, slim: ReidNet
