@@ -32,7 +32,8 @@ class TensorSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        values = {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 class Binding(Protocol):

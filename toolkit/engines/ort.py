@@ -188,4 +188,8 @@ def _guarded(function: Any, *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except Exception as error:  # onnxruntime's exceptions share no base class
+        if "BFCArena" in str(error):
+            raise EngineError(
+                f"ONNX Runtime is out of memory: use a smaller batch, or raise arena_limit_mb ({_arena_limit_mb})"
+            ) from error
         raise EngineError(f"ONNX Runtime failed: {first_line(error)}") from error

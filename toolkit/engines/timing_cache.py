@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -43,6 +44,11 @@ class TimingCache:
         if self._path is None:
             return
         data = self._path.read_bytes() if self._path.exists() else b""
+        with warnings.catch_warnings():  # TensorRT-RTX keeps these calls, without effect
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._load(config, data, ignored)
+
+    def _load(self, config: Any, data: bytes, ignored: list[str]) -> None:
         cache = config.create_timing_cache(data)
         if not cache and data:
             logger.warning("timing cache %s is of another TensorRT or damaged; starting a new one", self._path)
@@ -54,8 +60,11 @@ class TimingCache:
         """Keep what this build measured."""
         if self._path is None:
             return
-        cache = config.get_timing_cache()
-        if cache:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            cache = config.get_timing_cache()
+            data = bytes(cache.serialize()) if cache else b""
+        if data:
             temporary = self._path.with_name(self._path.name + ".part")
-            temporary.write_bytes(bytes(cache.serialize()))
+            temporary.write_bytes(data)
             temporary.replace(self._path)

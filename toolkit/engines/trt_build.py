@@ -85,12 +85,12 @@ def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: 
     config = builder.create_builder_config()
     _configure(trt, builder, config, settings, typing, ignored)
     _add_profile(builder, network, config, settings)
-    with TimingCache(settings.timing_cache) as cache:
-        cache.load_into(config, ignored)
+    with TimingCache(settings.timing_cache) as timings:
+        timings.load_into(config, ignored)
         serialized = builder.build_serialized_network(network, config)
         if serialized is None:
             raise EngineBuildError(f"TensorRT {trt.__version__} cannot build the engine: {_advice(log.reason())}")
-        cache.store_from(config)
+        timings.store_from(config)
     del held
     inputs, outputs = _specs(network, settings)
     has_wire = any(spec.name == WIRE for spec in outputs)

@@ -73,7 +73,7 @@ def _log_class(trt: ModuleType) -> Any:
 
         def reason(self) -> str:
             """The errors so far in one line."""
-            lines = [error.strip().replace("\\n", " ") for error in self.errors if error.strip()]
+            lines = [text.strip().replace("\n", " ") for text in self.errors if text.strip()]
             return "; ".join(lines[-3:]) or "TensorRT gave no reason"
 
     return Log

@@ -91,16 +91,10 @@ class TensorRTEngine:
             shape = tuple(int(side) for side in engine.get_tensor_shape(name))
             largest = None
             if is_input and -1 in shape:
-                largest = tuple(int(side) for side in self._largest(engine, name))
+                largest = tuple(int(side) for side in engine.get_tensor_profile_shape(name, 0)[2])
             dtype = trt_library.dtype_name(engine.get_tensor_dtype(name))
             sides[0 if is_input else 1].append(TensorSpec(name, dtype, shape, largest))
         return tuple(sides[0]), tuple(sides[1])
-
-    @staticmethod
-    def _largest(engine: Any, name: str) -> tuple[int, ...]:
-        if hasattr(engine, "get_tensor_profile_shape"):
-            return tuple(engine.get_tensor_profile_shape(name, 0)[2])
-        return tuple(engine.get_profile_shape(0, name)[2])
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """See :class:`toolkit.engines.base.Engine`; copies in and out."""
@@ -173,10 +167,8 @@ class TensorRTEngine:
     @property
     def context_bytes(self) -> int:
         """Device memory of the execution context."""
-        engine = self._engine
-        if hasattr(engine, "device_memory_size_v2"):
-            return int(engine.device_memory_size_v2)
-        return int(engine.device_memory_size)
+        names = ("device_memory_size_v2", "device_memory_size")
+        return int(next(getattr(self._engine, name) for name in names if hasattr(self._engine, name)))
 
     def describe(self) -> dict[str, Any]:
         """See :class:`toolkit.engines.base.Engine`."""
@@ -211,20 +203,20 @@ class TensorRTBinding:
     """The engine's buffers, filled: runs without copies."""
 
     def __init__(self, engine: TensorRTEngine) -> None:
-        self._engine = engine
+        self._owner = engine
 
     def run(self) -> None:
         """See :class:`toolkit.engines.base.Binding`."""
-        self._engine.enqueue()
-        self._engine.synchronize()
+        self._owner.enqueue()
+        self._owner.synchronize()
 
     def gpu_time_ms(self) -> float:
         """See :meth:`TensorRTEngine.gpu_time_ms`."""
-        return self._engine.gpu_time_ms()
+        return self._owner.gpu_time_ms()
 
     def outputs(self) -> Arrays:
         """See :class:`toolkit.engines.base.Binding`."""
-        return self._engine.fetch()
+        return self._owner.fetch()
 
 
 def round_to_codes(values: NDArray[np.floating[Any]], step: float | None) -> NDArray[np.int8]:

@@ -37,7 +37,8 @@ def percentile(samples: Samples, percent: float) -> Samples:
         ``(...)``.
     """
     count = samples.shape[-1]
-    index = max(count - 1 - int((1 - percent / 100) * count), 0)
+    above = int((100 - percent) * count / 100 + 1e-9)  # the 90th of 100 samples leaves 10, not 9.999
+    index = max(count - 1 - above, 0)
     result: Samples = np.partition(samples, index, axis=-1)[..., index]
     return result
 
