@@ -1,0 +1,284 @@
+"""Fit every configured attacker on one variant's codes, score each once on test, keep what finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from toolkit.errors import AttackError
+from toolkit.privacy.anchors import Anchors, measure_anchors
+from toolkit.privacy.attacks.base import Attack
+from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
+from toolkit.privacy.attacks.ridge import Ridge, RidgeSettings
+from toolkit.privacy.codes import Array, Indices, Pairs, Part, Pictures, WireCodes, mirror_part
+from toolkit.privacy.result import AttackerResult, AttackResult, attacker_from
+from toolkit.privacy.similarity import compare
+from toolkit.privacy.trust import attacker_problems, suite_problems
+from toolkit.wire import WireFormat
+
+logger = logging.getLogger(__name__)
+Attacker = Annotated[InverseNetworkSettings | RidgeSettings, Field(discriminator="kind")]
+FLOOR_SHARE = 4
+
+
+class AttackSettings(BaseModel):
+    """Options of :func:`run_attack`.
+
+    Attributes:
+        preset: ``screening`` (minutes, convergence untested) or ``headline`` (trained until it converges).
+        attackers: the attackers; empty for the preset's own.
+        mirror: train on mirror images too, encoded by the variant itself, where an encoder is given.
+        minimum_test: fewer test pictures make the result untrusted.
+        minimum_train: fewer of the attacker's own pairs make it untrusted.
+        pictures_shown: reconstructions kept for the grid.
+        seed: of everything that is not an attacker's own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Literal["screening", "headline"] = "screening"
+    attackers: tuple[Attacker, ...] = ()
+    mirror: bool = True
+    minimum_test: int = Field(default=100, ge=1)
+    minimum_train: int = Field(default=500, ge=1)
+    pictures_shown: int = Field(default=12, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _labels(self) -> AttackSettings:
+        labels = [a.label or a.kind for a in self.attackers]
+        twice = {label for label in labels if labels.count(label) > 1}
+        if twice:
+            raise ValueError(f"attackers need different labels, {sorted(twice)} is used twice")
+        return self
+
+    def chosen(self) -> tuple[Attacker, ...]:
+        """The attackers to run."""
+        if self.attackers:
+            return self.attackers
+        seed = self.seed
+        if self.preset == "screening":
+            return RidgeSettings(seed=seed), InverseNetworkSettings.screening(seed=seed)
+        return (
+            RidgeSettings(seed=seed),
+            InverseNetworkSettings.headline(label="headline-ssim", seed=seed),
+            InverseNetworkSettings.headline(label="headline-mse", seed=seed, ssim_weight=0.0),
+            InverseNetworkSettings.headline(label="headline-cem", seed=seed, decoder="residual_n8c64"),
+        )
+
+
+class SplitsLike(Protocol):
+    """What the suite needs of ``toolkit.datasets.Splits``: indices into codes and pictures."""
+
+    @property
+    def attacker_train(self) -> Sequence[int]: ...
+    @property
+    def attacker_validation(self) -> Sequence[int]: ...
+    @property
+    def query(self) -> Sequence[int]: ...
+    @property
+    def gallery(self) -> Sequence[int]: ...
+
+
+@dataclass(frozen=True)
+class AttackData:
+    """One variant's codes with the pictures they come from, and who may see which.
+
+    Attributes:
+        codes: as transmitted.
+        pictures: ``(N, H, W, 3)``, row by row the pictures behind the codes.
+        identities: of all N pictures.
+        train, validation, test: rows; without a common identity.
+        encode: the variant's edge half, uint8 pictures to codes, for augmentation before encoding.
+    """
+
+    codes: WireCodes
+    pictures: Pictures
+    identities: Sequence[str]
+    train: Indices
+    validation: Indices
+    test: Indices
+    encode: Callable[[Pictures], Array] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.identities) != len(self.pictures):
+            raise AttackError(f"{len(self.identities)} identities do not belong to {len(self.pictures)} pictures")
+        names = [{self.identities[i] for i in rows} for rows in (self.train, self.validation, self.test)]
+        for a, b, text in (
+            (0, 2, "train and test"),
+            (1, 2, "validation and test"),
+            (0, 1, "train and validation"),
+        ):
+            if names[a] & names[b]:
+                raise AttackError(f"{text} share identity {min(names[a] & names[b])}; split by identity")
+
+    def pairs(self, rows: Indices) -> Pairs:
+        """Pairs at ``rows``."""
+        return Pairs([Part(self.codes, self.pictures, rows)])
+
+
+def run_attack(
+    codes: Array,
+    pictures: Pictures,
+    splits: SplitsLike,
+    fmt: WireFormat | None,
+    settings: AttackSettings,
+    folder: Path,
+    *,
+    variant: str,
+    identities: Sequence[str],
+    encode: Callable[[Pictures], Array] | None = None,
+    anchors: Anchors | None = None,
+) -> AttackResult:
+    """Attack the codes of one variant.
+
+    Args:
+        codes: ``(N, C, h, w)`` int8 as transmitted, or float32 features; may be a memory map.
+        pictures: ``(N, H, W, 3)`` uint8, the pictures behind them.
+        splits: rows of both (``attacker_train``, ``attacker_validation``; test is query and gallery).
+        fmt: the wire format; None for float32 features.
+        settings: attackers and presets.
+        folder: for checkpoints and results; attackers that finished are not run again.
+        variant: key of the variant.
+        identities: of the N pictures.
+        encode: the variant's edge half, for mirror images.
+        anchors: of an earlier variant of the same run; measured here if None.
+
+    Raises:
+        AttackError: codes, pictures and splits do not belong together, or no attacker finished.
+    """
+    data = AttackData(
+        codes=WireCodes.from_format(codes, fmt),
+        pictures=pictures,
+        identities=identities,
+        train=np.asarray(splits.attacker_train, np.int64),
+        validation=np.asarray(splits.attacker_validation, np.int64),
+        test=np.unique(np.asarray([*splits.query, *splits.gallery], np.int64)),
+        encode=encode,
+    )
+    return attack_variant(data, settings, folder, variant, anchors)
+
+
+def attack_variant(
+    data: AttackData, settings: AttackSettings, folder: Path, variant: str, anchors: Anchors | None = None
+) -> AttackResult:
+    """Like :func:`run_attack`, from one object."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tag = _fingerprint(data)
+    parts = [Part(data.codes, data.pictures, data.train)]
+    if settings.mirror and data.encode:
+        path = folder / "mirror_codes.npy"
+        parts.append(mirror_part(data.pictures, data.train, data.encode, data.codes.step, path))
+    train, validation = Pairs(parts), data.pairs(data.validation)
+    shown = _spread(len(data.test), settings.pictures_shown)
+    attackers, failed, kept = [], [], {"original": data.pictures[data.test[shown]]}
+    for options in settings.chosen():
+        attack = make_attack(options)
+        try:
+            attackers.append(_run_one(attack, data, (train, validation), folder, tag, shown))
+            kept[attack.name] = np.load(folder / attack.name / "shown.npy", allow_pickle=False)
+        except AttackError as error:
+            logger.warning("%s failed on %s: %s", attack.name, variant, error)
+            failed.append((attack.name, str(error)))
+    if not attackers:
+        raise AttackError(f"no attacker finished on {variant}: " + "; ".join(f"{a}: {e}" for a, e in failed))
+    anchors = anchors or _anchors(data, (train, validation), settings, folder, tag)
+    judged = tuple(attacker_problems(a, attackers) for a in attackers)
+    problems = suite_problems(judged, data, settings.minimum_test, settings.minimum_train)
+    result = AttackResult(
+        variant=variant,
+        identities=tuple(data.identities[i] for i in data.test),
+        attackers=judged,
+        failed=tuple(failed),
+        anchors=anchors,
+        problems=problems,
+        shown=tuple(int(i) for i in shown),
+        reconstructions=kept,
+    )
+    result.save(folder)
+    return result
+
+
+def make_attack(settings: Attacker) -> Attack:
+    """The attack that a piece of settings describes."""
+    if isinstance(settings, RidgeSettings):
+        return Ridge(settings)
+    return InverseNetwork(settings)
+
+
+def _run_one(
+    attack: Attack, data: AttackData, pairs: tuple[Pairs, Pairs], folder: Path, tag: str, shown: Indices
+) -> AttackerResult:
+    """Fit and score one attacker, or read what an earlier call left."""
+    own = folder / attack.name
+    done, key = own / "result.json", tag + attack.options_json()
+    if done.exists():
+        body = json.loads(done.read_text(encoding="utf-8"))
+        if body.pop("key", None) == key:
+            return attacker_from(body)
+    own.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    report = attack.fit(*pairs, own)
+    pictures = attack.reconstruct(data.codes, data.test)
+    scores = compare(pictures, data.pictures[data.test])
+    result = AttackerResult(
+        label=attack.name,
+        kind=attack.kind,
+        knowledge=attack.knowledge.model_dump(),
+        fit=report,
+        mse=tuple(scores.mse.tolist()),
+        ssim=tuple(scores.ssim.tolist()),
+        problems=_constant(pictures),
+        seconds=time.monotonic() - started,
+    )
+    np.save(own / "shown.npy", pictures[shown], allow_pickle=False)
+    done.write_text(json.dumps({**asdict(result), "key": key}) + "\n", encoding="utf-8")
+    return result
+
+
+def _anchors(
+    data: AttackData, pairs: tuple[Pairs, Pairs], settings: AttackSettings, folder: Path, tag: str
+) -> Anchors:
+    path = folder / "anchors.json"
+    options = next((a for a in settings.chosen() if isinstance(a, InverseNetworkSettings)), None)
+    options = options or InverseNetworkSettings.screening()
+    steps = max(2, options.steps // FLOOR_SHARE)
+    options = options.model_copy(update={"label": "shuffled", "steps": steps, "doublings": 0})
+    marker = folder / "shuffled" / "key.txt"
+    key = tag + options.model_dump_json()
+    if path.exists() and marker.exists() and marker.read_text(encoding="utf-8") == key:
+        return Anchors.load(path)
+    test = data.pairs(data.test)
+    anchors = measure_anchors(*pairs, test, InverseNetwork(options), settings.seed, folder / "shuffled")
+    anchors.save(path)
+    marker.write_text(key, encoding="utf-8")
+    return anchors
+
+
+def _constant(pictures: Pictures) -> tuple[str, ...]:
+    spread = pictures.astype(np.float32).std(axis=0).mean()
+    return ("gives the same picture for all codes",) if len(pictures) > 1 and spread < 0.5 else ()
+
+
+def _spread(count: int, wanted: int) -> Indices:
+    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64))
+
+
+def _fingerprint(data: AttackData) -> str:
+    """Digest of codes, pictures and rows: what an earlier result must have been made from."""
+    digest = hashlib.blake2b(digest_size=16)
+    for values in (data.codes.values, data.pictures, data.train, data.validation, data.test):
+        digest.update(f"{values.dtype}{values.shape}".encode())
+        for start in range(0, len(values), 1024):
+            digest.update(np.ascontiguousarray(values[start : start + 1024]).tobytes())
+    digest.update(f"{data.codes.step!r}".encode())
+    return digest.hexdigest()
