@@ -114,9 +114,31 @@ def edge_cost(net: ReidNet, masks: MaskSet, picture_size: tuple[int, int], unit:
     return EdgeCost(parts, sizes, align, unit)
 
 
-def edge_parameters(net: ReidNet) -> dict[str, nn.Parameter]:
-    """Parameters of the edge half by their name in the network."""
-    modules = [module for index in range(net.cut_index + 1) for module in net.backbone.block_modules(index)]
+def share_of_split(net: ReidNet, cost: EdgeCost, cut: str) -> float:
+    """What the dense edge half of an earlier cut costs, as a share of this one's full cost.
+
+    Args:
+        net: whose edge half ``cost`` describes.
+        cost: its cost, in any unit.
+        cut: a block or stage not behind the network's own cut.
+
+    Raises:
+        ModelError: there is no such block.
+        TrainingError: it lies behind the network's cut.
+    """
+    index = net.backbone.index_of(cut)
+    if index > net.cut_index:
+        raise TrainingError(
+            f"masks.as_split is {cut}, behind the network's own cut {net.architecture.cut}; name an earlier one"
+        )
+    own = edge_parameters(net, index)
+    return sum(part.cost for part in cost.parts if part.name in own) / cost.full
+
+
+def edge_parameters(net: ReidNet, last: int | None = None) -> dict[str, nn.Parameter]:
+    """Parameters of the edge half by their name in the network; ``last`` ends it at an earlier block."""
+    end = net.cut_index if last is None else last
+    modules = [module for index in range(end + 1) for module in net.backbone.block_modules(index)]
     own = {id(parameter) for module in modules for parameter in module.parameters()}
     return {name: parameter for name, parameter in net.named_parameters() if id(parameter) in own}
 

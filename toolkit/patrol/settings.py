@@ -128,6 +128,8 @@ class MaskSettings(_Settings):
             channel changes the loss less (reweighted L1).
         ratio: part of the edge half's cost that may stay; lambda is steered so that it is met. None: constant
             lambda.
+        as_split: an earlier cut; the edge half may then cost what the dense split there costs, and ``ratio`` is
+            not used. This is the paper's point: deeper within the same budget.
         budget: what the ratio is of.
         align: kept channels are charged as if rounded up to a multiple of this.
         prune_fraction: part of the epochs after which the ratio must be met and the zero masks stay zero.
@@ -139,6 +141,7 @@ class MaskSettings(_Settings):
     method: Literal["fista", "ista"] = "fista"
     weighting: Literal["uniform", "saliency"] = "saliency"
     ratio: float | None = Field(default=0.5, gt=0, le=1)
+    as_split: str | None = None
     budget: Literal["macs", "parameters"] = "macs"
     prune_fraction: float = Field(default=0.6, gt=0, le=1)
     minimum_channels: int = Field(default=1, ge=1)

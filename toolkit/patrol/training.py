@@ -12,7 +12,7 @@ from toolkit.errors import DataError, SettingsError
 from toolkit.models.masks import MaskSet
 from toolkit.models.network import ReidNet
 from toolkit.patrol.adversary import Adversary
-from toolkit.patrol.cost import edge_cost
+from toolkit.patrol.cost import edge_cost, share_of_split
 from toolkit.patrol.data import Batches, TrainingData
 from toolkit.patrol.history import History
 from toolkit.patrol.memory import channels_last
@@ -199,9 +199,13 @@ def _masks(
         return None
     pruning = max(1, round(settings.prune_fraction * steps))
     steering = None
-    if settings.ratio is not None:
+    if settings.ratio is not None or settings.as_split is not None:
         cost = edge_cost(net, masks, data.picture_size, settings.budget, settings.align)
-        steering = Steering(cost, settings.ratio, pruning, settings.minimum_channels)
+        ratio = settings.ratio or 1.0
+        if settings.as_split is not None:
+            ratio = share_of_split(net, cost, settings.as_split)
+        logger.info("the edge half may keep %.3f of its %s", ratio, settings.budget)
+        steering = Steering(cost, ratio, pruning, settings.minimum_channels)
     values = {name: mask for name, mask in masks.values().items() if isinstance(mask, torch.nn.Parameter)}
     return MaskTraining(ProximalMasks(values, settings), steering, pruning)
 

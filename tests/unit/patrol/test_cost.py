@@ -3,9 +3,10 @@ import torch
 from torch import nn
 
 from tests.unit.patrol.small import SIDE, small_net
+from toolkit.errors import TrainingError
 from toolkit.models.groups import find_blocks, find_groups
 from toolkit.models.masks import MaskSet
-from toolkit.patrol.cost import edge_cost, edge_parameters
+from toolkit.patrol.cost import edge_cost, edge_parameters, share_of_split
 
 
 def masks_of(net, blocks=False):
@@ -48,6 +49,16 @@ def test_a_block_that_goes_costs_nothing():
     cost = edge_cost(net, masks, (SIDE, SIDE), "macs", 1)
     gone = full(masks) | {"block:backbone.layer1.1": 0}
     assert cost.full - cost(gone) == 2 * (8 * 8 * 9) * 8 * 8
+
+
+def test_share_of_an_earlier_dense_split():
+    net, shallow = small_net(cut="layer3"), small_net(cut="layer1")
+    cost = edge_cost(net, masks_of(net), (SIDE, SIDE), "macs", 1)
+    expected = edge_cost(shallow, masks_of(shallow), (SIDE, SIDE), "macs", 1).full / cost.full
+    assert share_of_split(net, cost, "layer1") == pytest.approx(expected)
+    assert share_of_split(net, cost, "layer3") == 1.0
+    with pytest.raises(TrainingError, match="behind the network's own cut layer3"):
+        share_of_split(net, cost, "layer4")
 
 
 def test_the_networks_mode_is_left_alone():

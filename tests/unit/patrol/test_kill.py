@@ -27,10 +27,12 @@ def train(folder):
 
 
 def test_killed_training_ends_with_the_same_sha256(tmp_path):
-    program = f"from tests.unit.patrol.test_kill import train; from pathlib import Path; train(Path({str(tmp_path / 'killed')!r}))"
+    program = "import sys, pathlib, tests.unit.patrol.test_kill as t; t.train(pathlib.Path(sys.argv[1]))"
     root = Path(__file__).resolve().parents[3]
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(root)}
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=root, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "killed")], cwd=root, env=environment
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "killed" / "state-000002").is_dir() and time.monotonic() < deadline:
         assert process.poll() is None, "it ended before it could be killed"

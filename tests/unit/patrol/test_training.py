@@ -54,6 +54,17 @@ def test_patrol_training_meets_the_budget_and_logs_every_term(tmp_path):
     masks.detach()
 
 
+def test_budget_of_a_shallower_dense_split(tmp_path):
+    net = small_net()
+    masks = small_masks(net)
+    settings = patrol_settings(lipschitz=None, adversary=None, masks=MaskSettings(as_split="layer1"))
+    history = train_patrol(net, masks, small_data(), FMT, settings, tmp_path)
+    shallow = small_net(cut="layer1")
+    allowed = edge_cost(shallow, small_masks(shallow), (SIDE, SIDE), "macs", 1).full
+    dense = edge_cost(net, masks, (SIDE, SIDE), "macs", 1).full
+    assert history.last("masks.cost") * dense <= allowed
+
+
 def test_bf16_trains_too(tmp_path):
     net = small_net()
     settings = patrol_settings({"epochs": 2, "precision": "bf16"})
