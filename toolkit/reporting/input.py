@@ -69,13 +69,17 @@ class QuantizationDecision:
 
 @dataclass(frozen=True)
 class LatencyRatio:
-    """Interleaved ratio of two variants' medians with its 95 % interval; below 1 ``variant`` is faster."""
+    """Interleaved ratio of two variants' medians with its 95 % interval; below 1 ``variant`` is faster.
+
+    ``words`` says what it comes to (e.g. by a margin); empty: judged by whether the interval excludes 1.
+    """
 
     variant: str
     reference: str
     ratio: float
     interval: tuple[float, float]
     rounds: int
+    words: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from toolkit.optional import require
 from toolkit.reporting import numbers
 from toolkit.reporting.input import Curve, LatencyRatio, LayerChannels
+from toolkit.reporting.labels import distinct, short
 from toolkit.reporting.svg import DASHES, GRID, INK, MARKERS, MUTED, SERIES, Chart, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+T = TypeVar("T")
 MAX_POINTS = 300
 MAX_BARS = 40
-LABEL_LENGTH = 30
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def curves_chart(
             axes.plot(points[:, 0], points[:, 1], label=label, marker=single, markersize=4, **_series(index))
         values = np.concatenate([points[:, 1] for points in drawn.values()])
         if values.min() > 0 and values.max() > 100 * values.min():
-            axes.set_yscale("log")
+            _log(axes, axes.yaxis)
         axes.set_xlabel(x_label)
         if y_label:
             axes.set_ylabel(y_label)
@@ -71,11 +72,14 @@ def bars_chart(
     caption: str,
     values: Sequence[tuple[str, float]],
     unit: str,
+    show: Literal["largest", "smallest"] = "largest",
 ) -> Chart | None:
-    """Horizontal bars in the given order; None without values."""
-    shown = [(label, value) for label, value in values if np.isfinite(value)][:MAX_BARS]
-    if not shown:
+    """Horizontal bars in the given order, of many the ``show`` ones; None without values."""
+    finite = [(label, value) for label, value in values if np.isfinite(value)]
+    if not finite:
         return None
+    sign = 1 if show == "largest" else -1
+    shown = _most(finite, lambda entry: sign * entry[1])
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -84,22 +88,24 @@ def bars_chart(
         _rows(axes, [label for label, _ in shown])
         axes.set_xlabel(unit)
         if min(heights) > 0 and max(heights) > 1000 * min(heights):
-            axes.set_xscale("log")
+            _log(axes, axes.xaxis)
 
     largest = max(shown, key=lambda entry: entry[1])
     alt = (
         f"Bar chart of {len(shown)} values in {unit}. The largest is {largest[0]} with {numbers.text(largest[1])}."
     )
     if len(shown) < len(values):
-        caption = f"{caption} The first {len(shown)} of {len(values)}."
+        caption = f"{caption} The {len(shown)} {show} of {len(values)}."
     return draw(name, caption, alt, 0.55 + 0.17 * len(shown), paint)
 
 
 def channels_chart(name: str, caption: str, layers: Sequence[LayerChannels]) -> Chart | None:
     """Channels before (outline) and after (filled), one row per layer."""
-    shown = layers[:MAX_BARS]
-    if not shown:
+    if not layers:
         return None
+    shown = _most(layers, lambda layer: layer.before - layer.after)
+    if len(shown) < len(layers):
+        caption = f"{caption} The {len(shown)} of {len(layers)} layers that lost most."
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -137,13 +143,11 @@ def latency_chart(name: str, caption: str, samples: dict[str, NDArray[np.floatin
             axes.axvline(
                 min(float(np.percentile(values, 99)), high), color=INK, linewidth=1, linestyle=(0, (2, 2))
             )
-            axes.set_title(_short(label, 44), loc="left", color=INK, fontsize=8.5)
+            axes.set_title(short(label, 44), loc="left", color=INK, fontsize=8.5)
             axes.set_yticks([])
             axes.spines["left"].set_visible(False)
         if log:
-            _plain_log(grid[-1, 0].xaxis)
-            grid[-1, 0].set_xscale("log")
-            _plain_log(grid[-1, 0].xaxis)
+            _log(grid[-1, 0], grid[-1, 0].xaxis)
         grid[-1, 0].set_xlabel("ms per picture" + (" (logarithmic)" if log else ""))
 
     medians = "; ".join(
@@ -216,8 +220,9 @@ def tradeoff_chart(name: str, caption: str, points: Sequence[Point], x_label: st
                 axes.plot(point.x_interval, (point.y, point.y), **thin)
             if point.y_interval is not None:
                 axes.plot((point.x, point.x), point.y_interval, **thin)
-            mark: dict[str, Any] = {"marker": MARKERS[index % len(MARKERS)], "markersize": 7, "linestyle": "none"}
-            axes.plot(point.x, point.y, color=color, label=_short(point.label), **mark)
+            turn = index + index // len(SERIES)  # so that no two of 36 variants look alike
+            mark: dict[str, Any] = {"marker": MARKERS[turn % len(MARKERS)], "markersize": 7, "linestyle": "none"}
+            axes.plot(point.x, point.y, color=color, label=short(point.label), **mark)
         axes.margins(0.15)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
@@ -247,11 +252,12 @@ def _points(curve: Curve) -> NDArray[np.float64]:
 
 
 def _series(index: int) -> dict[str, Any]:
-    return {"color": SERIES[index % len(SERIES)], "linestyle": DASHES[index % len(DASHES)]}
+    turn = index + index // len(SERIES)
+    return {"color": SERIES[index % len(SERIES)], "linestyle": DASHES[turn % len(DASHES)]}
 
 
 def _rows(axes: Axes, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
+    axes.set_yticks(range(len(labels)), [short(label) for label in distinct(labels)])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
@@ -261,16 +267,19 @@ def _legend(axes: Axes, entries: int, columns: int = 3) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(columns, entries), borderaxespad=0.1)
 
 
-def _plain_log(axis: Any) -> None:
+def _log(axes: Axes, axis: Any) -> None:
+    """A logarithmic axis with plain numbers: 1, 2 and 5 of each decade while these are few, else every decade."""
     ticker = require("matplotlib.ticker", "host")
-    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(ticker.ScalarFormatter())
+    (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,), numticks=8))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _short(label: str, length: int = LABEL_LENGTH) -> str:
-    """Cut in the middle: layer names differ at both ends."""
-    if len(label) <= length:
-        return label
-    half = (length - 1) // 2
-    return f"{label[:half]}\N{HORIZONTAL ELLIPSIS}{label[-half:]}"
+def _most(entries: Sequence[T], size: Callable[[T], float]) -> list[T]:
+    """The :data:`MAX_BARS` largest, in their own order."""
+    if len(entries) <= MAX_BARS:
+        return list(entries)
+    chosen = sorted(range(len(entries)), key=lambda index: -size(entries[index]))[:MAX_BARS]
+    return [entries[index] for index in sorted(chosen)]

@@ -26,7 +26,7 @@ def privacy(data: ReportInput, publish: bool) -> Section:
             " picture. Lower is more private."
         )
     normalized = [
-        (f"{data.title_of(variant)}: {attacker_of(metric)}", metric.value, metric.interval)
+        (_label(data, variant, metric, pairs), metric.value, metric.interval)
         for variant, protocol in pairs
         if (metric := _one(data, SHOWN[0], variant, protocol)) is not None
     ]
@@ -84,6 +84,11 @@ def _pairs(data: ReportInput) -> list[tuple[str, str]]:
     order = {variant.key: index for index, variant in enumerate(data.variants)}
     found = {(metric.variant, same_protocol(metric.protocol)) for metric in data.metrics if metric.name in SHOWN}
     return sorted(found, key=lambda pair: (order.get(pair[0], len(order)), pair))
+
+
+def _label(data: ReportInput, variant: str, metric: Metric, pairs: list[tuple[str, str]]) -> str:
+    several = sum(other == variant for other, _ in pairs) > 1
+    return f"{data.title_of(variant)}: {attacker_of(metric)}" if several else data.title_of(variant)
 
 
 def _one(data: ReportInput, name: str, variant: str, protocol: str) -> Metric | None:

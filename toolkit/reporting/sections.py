@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,9 +17,9 @@ from toolkit.reporting.svg import Chart
 
 MAX_CURVES = 40
 _ERRORS = {
-    "relative": "root mean square error / root mean square",
-    "wire": "root mean square error / root mean square, at the wire",
-    "dB": "dB signal over noise",
+    "relative": "relative error (root mean square)",
+    "wire": "relative error at the wire (root mean square)",
+    "dB": "signal over noise in dB",
 }
 
 
@@ -49,22 +49,19 @@ def sections(data: ReportInput, publish: bool, budget: int) -> list[Section]:
 
 def _training(data: ReportInput) -> Section:
     section = Section("training", "Training")
-    drawn = 0
-    for number, (phase, terms) in enumerate(data.curves.items()):
-        charts = [
-            plots.curves_chart(f"curve-{number}-{index}", term, {term: curve})
-            for index, (term, curve) in enumerate(terms.items())
-            if drawn + index < MAX_CURVES
-        ]
-        drawn += len(charts)
-        if any(charts):
-            section.head(phase)
-            section.chart(*charts)
-    if section.blocks:
-        _first(
-            section,
-            f"Every term of the loss as it was logged{_on(data)}; one chart per term, each with its scale.",
-        )
+    terms = [(phase, term, curve) for phase, named in data.curves.items() for term, curve in named.items()]
+    charts: dict[str, list[Chart]] = {}
+    for index, (phase, term, curve) in enumerate(terms[:MAX_CURVES]):
+        chart = plots.curves_chart(f"curve-{index}", term, {term: curve})
+        if chart is not None:
+            charts.setdefault(phase, []).append(chart)
+    if charts:
+        section.say(f"Every term as it was logged{_on(data)}; one chart per term, each with its own scale.")
+    if len(terms) > MAX_CURVES:
+        section.say(f"The first {MAX_CURVES} of {len(terms)} curves are shown; the run's folder has all of them.")
+    for phase, drawn in charts.items():
+        section.head(phase)
+        section.chart(*drawn)
     return section
 
 
@@ -123,7 +120,8 @@ def _error_chart(data: ReportInput, unit: str) -> Chart | None:
         if decision.error is not None and decision.error_unit == unit
     ]
     caption = "Error that quantizing one tensor leaves on the calibration pictures."
-    return plots.bars_chart(f"quantization-{unit}", caption, errors, _ERRORS[unit])
+    show: Literal["largest", "smallest"] = "smallest" if unit == "dB" else "largest"
+    return plots.bars_chart(f"quantization-{unit}", caption, errors, _ERRORS[unit], show)
 
 
 def _latency(data: ReportInput) -> Section:
@@ -151,7 +149,7 @@ def _latency(data: ReportInput) -> Section:
             numbers.text(ratio.ratio),
             numbers.between(*ratio.interval),
             f"{ratio.rounds:,}",
-            _faster(ratio.interval),
+            ratio.words or _faster(ratio.interval),
         )
         for ratio in data.ratios
     ]
@@ -285,8 +283,3 @@ def _share(part: int, whole: int) -> str:
 
 def _on(data: ReportInput) -> str:
     return f" on {data.machine}" if data.machine else ""
-
-
-def _first(section: Section, text: str) -> None:
-    section.say(text)
-    section.blocks.insert(0, section.blocks.pop())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from toolkit.reporting import LayerChannels, plots
+from toolkit.reporting.labels import distinct
 from toolkit.reporting.plots import Point
 from toolkit.reporting.svg import Chart, draw
 
@@ -41,7 +42,9 @@ def test_long_curves_are_thinned_with_both_ends_kept() -> None:
 
 def test_wide_range_gets_a_logarithmic_axis() -> None:
     wide = plots.curves_chart("c", "loss", {"loss": [(step, 10.0**-step) for step in range(6)]})
-    assert "10" in _check(wide)
+    text = _check(wide)
+    assert ">0.001<" in text
+    assert "mathdefault" not in text
 
 
 def test_histogram_survives_constant_and_single_times() -> None:
@@ -58,10 +61,20 @@ def test_histogram_names_its_percentiles() -> None:
 
 
 def test_bars_say_when_some_are_left_out() -> None:
-    chart = plots.bars_chart("b", "Times.", [(f"layer{index}", 1.0) for index in range(90)], "ms")
-    _check(chart)
+    chart = plots.bars_chart("b", "Times.", [(f"layer{index}", index + 1.0) for index in range(90)], "ms")
+    text = _check(chart)
     assert chart is not None
-    assert chart.caption == "Times. The first 40 of 90."
+    assert chart.caption == "Times. The 40 largest of 90."
+    assert text.index(">layer50<") < text.index(">layer89<")
+    assert ">layer49<" not in text
+
+
+def test_long_names_lose_what_they_share() -> None:
+    names = [f"/backbone/layer{stage}/{stage}.{block}/conv/Conv_output_0" for stage in (1, 2) for block in (0, 1)]
+    assert distinct(names) == ["layer1/1.0", "layer1/1.1", "layer2/2.0", "layer2/2.1"]
+    assert distinct(names[:1]) == names[:1]
+    assert distinct(["a" * 40, "a" * 40]) == ["a" * 40] * 2
+    assert distinct(["short.a", "short.b"]) == ["short.a", "short.b"]
 
 
 def test_channels_name_the_sums() -> None:
