@@ -1,11 +1,12 @@
-"""Post-training quantization side by side: ours, onnxruntime's quantize_static, and Model Optimizer when it is there.
+"""Post-training quantization side by side: ours, onnxruntime's quantize_static, and Model Optimizer.
 
     python -m benchmarks.calibration runs/NAME --counts 64 256 1024 --out benchmarks/results/NAME
 
 Reads a finished ``export`` stage: same FP32 edge half, same calibration pictures (training split, balanced), same
 wire for all. Every calibration runs in a process of its own, methods interleaved within each repeat. Quality is
 measured on test pictures: cosine and SQNR of the decoded wire against the FP32 feature, and mAP through the
-FP32 cloud half. ``--modelopt PYTHON`` names the interpreter of an environment that has nvidia-modelopt.
+FP32 cloud half. ``--modelopt PYTHON`` names the interpreter of an environment with nvidia-modelopt (it also needs
+onnxslim, onnx-graphsurgeon, lief, cppimport, and onnxconverter-common without its dependencies).
 """
 
 from __future__ import annotations
