@@ -17,9 +17,10 @@ from calibration.suffix import Suffix, activations_of
 from calibration.table import TABLE
 from calibration.thresholds import expected_squared_error, thresholds, weight_thresholds
 
-METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy", "mse")
-WEIGHT_METHODS: tuple[WeightMethod, ...] = ("minmax", "percentile", "mse")
+METHODS: tuple[Method, ...] = ("mse", "minmax", "percentile", "entropy")
+WEIGHT_METHODS: tuple[WeightMethod, ...] = ("mse", "minmax", "percentile")
 SAME = 0.01
+CLEARLY = 1.1
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,18 @@ def _decide_group(
         for point in members:
             found = judge.activation(point, _distinct(scales), seen.histograms[point.tensor])
             errors = {name: errors.get(name, 0.0) + value for name, value in found.items()}
-        method = min(errors, key=lambda name: (errors[name], name))
+        method = _best(errors)
     return Decision(head.tensor, "activation", method, limits[method], scales[method], limits, errors, note)
+
+
+def _best(errors: Mapping[str, float]) -> str:
+    """The method of least error; ``mse`` when it comes within a tenth of it.
+
+    Closer differences are the chance of a few pictures. Of all methods ``mse`` generalizes best, because it weighs
+    every value of every picture.
+    """
+    least = min(errors, key=lambda name: (errors[name], name))
+    return "mse" if errors.get("mse", np.inf) <= CLEARLY * errors[least] else least
 
 
 def _distinct(scales: Mapping[str, float]) -> dict[str, float]:
@@ -199,7 +210,7 @@ def _decide_weight(
             if name == method or not np.array_equal(scale, scales[method])
         }
         errors = judge.weight(layer, versions)
-        method = min(errors, key=lambda name: (errors[name], name))
+        method = _best(errors)
     scale, note = _room_for_bias(prepared, layer, scales[method], input_scale)
     others = tuple(axis for axis in range(weight.ndim) if axis != layer.axis)
     dead = int(np.sum(~weight.any(axis=others)))
