@@ -19,13 +19,24 @@ from tests.unit.calibration.networks import (
     Net,
     batch,
     branching,
+    dense_layers,
+    instance,
     inverted,
     pooled_wire,
     replace_constant,
     residual,
+    transposed,
 )
 
-NETWORKS = {"residual": residual, "inverted": inverted, "branching": branching, "pooled_wire": pooled_wire}
+NETWORKS = {
+    "residual": residual,
+    "inverted": inverted,
+    "branching": branching,
+    "pooled_wire": pooled_wire,
+    "instance": instance,
+    "transposed": transposed,
+    "dense_layers": dense_layers,
+}
 FAST = CalibrationSettings(method="mse", weight_method="minmax", threads=1)
 
 
@@ -118,6 +129,30 @@ def test_nothing_stands_between_convolution_and_relu():
         if node.op_type == "Conv":
             assert readers[node.output[0]] in ("Relu", "Add", "QuantizeLinear")
             assert node.input[2] not in {other.output[0] for other in model.graph.node}
+
+
+def test_a_transposed_convolution_has_its_channels_on_axis_1():
+    result = quantized("transposed")
+    assert result.prepared.folded == 1
+    assert result.scales.weights["up/ConvTranspose"].shape == (48,)
+    axes = {
+        node.name: node.attribute[0].i
+        for node in result.forms["a"].graph.node
+        if node.op_type == "DequantizeLinear" and node.attribute
+    }
+    assert axes == {
+        "stem/Conv.weight.dequantize": 0,
+        "up/ConvTranspose.weight.dequantize": 1,
+        "last/Conv.weight.dequantize": 0,
+    }
+
+
+def test_dense_layers_have_their_channels_where_the_operator_says():
+    layers = {layer.operator: layer for layer in quantized("dense_layers").plan.layers}
+    assert (layers["Gemm"].axis, layers["MatMul"].axis) == (0, 1)
+    scales = quantized("dense_layers").scales.weights
+    assert scales["gemm/Gemm"].shape == (48,)
+    assert scales["product/MatMul"].shape == (24,)
 
 
 def test_form_b_is_strongly_typed():
