@@ -195,12 +195,15 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 def duplicates(images: np.ndarray, same: float) -> list[int]:
     """Numbers of the pictures that repeat an earlier one, by the means of 16x16 blocks of every channel."""
     means = _block_means(images)
-    found = []
-    for index in range(1, len(means)):
-        distance = np.abs(means[:index] - means[index]).max(axis=1)
-        if distance.min() <= same:
-            found.append(index)
-    return found
+    level = means.mean(axis=1)  # pictures whose overall level differs by more cannot be the same
+    order = np.argsort(level, kind="stable")
+    ends = np.searchsorted(level[order], level[order] + same, side="right")
+    found = set()
+    for place, index in enumerate(order.tolist()):
+        near = order[place + 1 : ends[place]]
+        equal = near[np.abs(means[near] - means[index]).max(axis=1) <= same] if near.size else near
+        found.update(max(index, other) for other in equal.tolist())
+    return sorted(found)
 
 
 def _block_means(images: np.ndarray) -> np.ndarray:
