@@ -198,7 +198,7 @@ def duplicates(images: np.ndarray, same: float) -> list[int]:
     level = means.mean(axis=1)  # pictures whose overall level differs by more cannot be the same
     order = np.argsort(level, kind="stable")
     ends = np.searchsorted(level[order], level[order] + same, side="right")
-    found = set()
+    found: set[int] = set()
     for place, index in enumerate(order.tolist()):
         near = order[place + 1 : ends[place]]
         equal = near[np.abs(means[near] - means[index]).max(axis=1) <= same] if near.size else near
