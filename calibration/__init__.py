@@ -18,6 +18,7 @@ from calibration.prepare import Prepared, prepare
 from calibration.quantize import Quantized, quantize, write_forms
 from calibration.scales import Scales
 from calibration.sensitivity import FloatChoice, Sensitivity, choose_float_layers, sensitivity
+from calibration.sensitivity_plot import sensitivity_svg
 from calibration.settings import CalibrationSettings
 from calibration.table import TABLE, read_table
 
@@ -55,6 +56,7 @@ __all__ = [
     "refusals",
     "refuse_unreal",
     "sensitivity",
+    "sensitivity_svg",
     "write_cache",
     "write_forms",
     "write_picture_list",

@@ -40,6 +40,10 @@ class CalibrationCache:
     key: str
     header: str = HEADER
 
+    def to_text(self) -> str:
+        """The text that TensorRT reads."""
+        return format_cache(self)
+
 
 def cache_key(model: bytes, data_hash: str, pictures_hash: str, preprocess_hash: str, method: str) -> str:
     """sha256 over everything that the scales depend on."""

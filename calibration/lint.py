@@ -19,7 +19,7 @@ from calibration.graph import Graph, integer, multiply_accumulates, opset_of
 from calibration.table import TABLE
 
 Severity = Literal["error", "warning"]
-Rules = Literal["tensorrt8", "strongly_typed", "efficiency"]
+Rules = Literal["tensorrt8", "strongly_typed", "efficiency", "a", "b", "cpu"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class Finding:
     severity: Severity
     node: str
     message: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.rule}: {self.node}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def lint(model: onnx.ModelProto, rules: Rules) -> list[Finding]:
 
     Args:
         model: any form; node names must be unique.
-        rules: ``tensorrt8`` (what 8.x refuses), ``strongly_typed`` (10/11), ``efficiency`` (what costs speed).
+        rules: ``tensorrt8`` (what 8.x refuses), ``strongly_typed`` (10/11), ``efficiency`` (what costs speed), or
+            a form's key for all that matter to it: ``a``, ``b``, ``cpu``.
     """
     from calibration.lint_efficiency import efficiency_findings
 
@@ -63,6 +67,15 @@ def lint(model: onnx.ModelProto, rules: Rules) -> list[Finding]:
     graph = Graph.of(inferred)
     if rules == "efficiency":
         return list(efficiency_findings(graph))
+    if rules == "cpu":  # pairs in front of activations and UINT8 codes are what this form is for
+        return [
+            item
+            for item in efficiency_findings(graph)
+            if item.rule in ("float-layer", "coverage", "dangling-pair")
+        ]
+    if rules in ("a", "b"):
+        target: Rules = "tensorrt8" if rules == "a" else "strongly_typed"
+        return [*lint(model, target), *efficiency_findings(graph)]
     found = [*_pairs(graph), *_weights(graph), *_biases(graph)]
     return [*found, *(_eight(inferred, graph) if rules == "tensorrt8" else _strong(inferred, graph))]
 

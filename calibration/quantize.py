@@ -163,7 +163,7 @@ def _scales(
     prepared: Prepared, plan: Plan, seen: Observations, settings: CalibrationSettings
 ) -> tuple[Scales, tuple[Decision, ...]]:
     auto = "auto" in (settings.method, settings.weight_method)
-    judge = Judge(prepared, plan, seen.probe, settings) if auto else None
+    judge = Judge(prepared, plan, seen.probe[: settings.judge_pictures], settings) if auto else None
     activations = decide_activations(prepared, plan, seen, settings, judge)
     inputs = {decision.tensor: decision.scale for decision in activations}
     weights, found = decide_weights(prepared, plan, inputs, settings, judge)

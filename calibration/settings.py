@@ -20,12 +20,14 @@ class CalibrationSettings:
     """How to calibrate.
 
     Attributes:
-        method: threshold of activations; ``auto`` takes per tensor the one that disturbs the wire least.
+        method: threshold of activations; ``auto`` takes per tensor the one that disturbs the wire least, ``mse``
+            where no other is clearly better.
         weight_method: threshold of weights, per channel; ``auto`` likewise, per layer.
         percentile: share of values inside the threshold, in percent.
         bins: of the histogram of absolute values; a power of two.
         forward_pictures: how many pictures go through the network at once (bounds memory).
-        probe_pictures: how many pictures are kept to compare candidates and forms.
+        probe_pictures: how many pictures are kept to compare the forms and to correct biases.
+        judge_pictures: how many of these show what each candidate threshold does to the wire.
         keep_float: names of layers to leave unquantized.
         first_layer, depthwise: whether these become INT8.
         bias_correction: take the mean error of quantized weights back out of the bias.
@@ -40,6 +42,7 @@ class CalibrationSettings:
     bins: int = 8192
     forward_pictures: int = 8
     probe_pictures: int = 16
+    judge_pictures: int = 4
     keep_float: tuple[str, ...] = field(default=())
     first_layer: Choice = "int8"
     depthwise: Choice = "int8"
@@ -64,7 +67,7 @@ class CalibrationSettings:
             raise SettingsError(f"percentile is {self.percentile}; it lies above 50 and at most at 100")
         if self.bins < 2048 or self.bins & (self.bins - 1):
             raise SettingsError(f"bins is {self.bins}; take a power of two from 2048 on")
-        for name in ("forward_pictures", "probe_pictures"):
+        for name in ("forward_pictures", "probe_pictures", "judge_pictures"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; at least 1")
         if not self.forms or set(self.forms) - set(FORMS):

@@ -146,6 +146,45 @@ def branching(seed: int = 0) -> onnx.ModelProto:
     return net.finish(net.relu(net.conv(x, "last", 32), "last.out"), 8, 8, 0.05)
 
 
+def instance(seed: int = 0) -> onnx.ModelProto:
+    """Half of the channels through InstanceNormalization, half through BatchNormalization (as in IBN-a)."""
+    net = Net(seed)
+    x = net.relu(net.conv(net.normalize(), "stem", 32, 3, 2), "stem.out")
+    x = net.conv(x, "mixed", 32, bias=False)
+    sizes = net.const("sizes", np.asarray([16, 16], np.int64))
+    net.nodes.append(helper.make_node("Split", [x, sizes], ["left", "right"], "mixed/Split", axis=1))
+    net.channels.update(left=16, right=16)
+    scale, shift = net.const("in.scale", np.ones(16, np.float32)), net.const("in.shift", np.zeros(16, np.float32))
+    left = net.add("InstanceNormalization", ["left", scale, shift], "left.norm")
+    x = net.add("Concat", [left, net.norm("right", "right.norm")], "joined", 32, axis=1)
+    x = net.relu(net.conv(net.relu(x, "mixed.out"), "last", 32), "last.out")
+    return net.finish(x, 16, 8, 0.05)
+
+
+def transposed(seed: int = 0) -> onnx.ModelProto:
+    """A transposed convolution with BatchNorm behind it, whose channels lie on the weight's axis 1."""
+    net = Net(seed)
+    x = net.relu(net.conv(net.normalize(), "stem", 32, 3, 2), "stem.out")
+    weight = net.random.normal(0, 0.1, (32, 48, 2, 2)) * net.random.uniform(0.1, 3, (1, 48, 1, 1))
+    names = [x, net.const("up.weight", weight.astype(np.float32))]
+    x = net.norm(net.add("ConvTranspose", names, "up", 48, kernel_shape=[2, 2], strides=[2, 2]), "up.norm")
+    return net.finish(net.relu(net.conv(net.relu(x, "up.out"), "last", 32), "last.out"), 32, 8, 0.08)
+
+
+def dense_layers(seed: int = 0) -> onnx.ModelProto:
+    """Global pooling, then Gemm (transposed weight) and MatMul, back to four dimensions."""
+    net = Net(seed)
+    x = net.relu(net.conv(net.normalize(), "stem", 32, 3, 2), "stem.out")
+    x = net.add("Flatten", [net.add("GlobalAveragePool", [x], "average")], "flat")
+    names = [net.const("gemm.weight", net.random.normal(0, 0.2, (48, 32)).astype(np.float32))]
+    names.append(net.const("gemm.bias", net.random.normal(0, 0.1, 48).astype(np.float32)))
+    x = net.relu(net.add("Gemm", [x, *names], "gemm", 48, transB=1), "gemm.out")
+    weight = net.const("product.weight", net.random.normal(0, 0.2, (48, 24)).astype(np.float32))
+    x = net.add("MatMul", [x, weight], "product", 24)
+    x = net.add("Reshape", [x, net.const("shape", np.asarray([-1, 24, 1, 1], np.int64))], "square")
+    return net.finish(x, 1, 8, 0.02, signed=True)
+
+
 def pooled_wire(seed: int = 0) -> onnx.ModelProto:
     """A VGG-like half that is cut behind a pooling layer."""
     net = Net(seed)

@@ -14,6 +14,7 @@ from calibration.errors import (
 )
 from calibration.pictures import (
     choose_pictures,
+    duplicates,
     picture_list_hash,
     read_picture_list,
     refuse_unreal,
@@ -103,6 +104,13 @@ def test_duplicates_are_refused_even_slightly_changed():
     again = np.clip(found[3].astype(int) + np.random.default_rng(0).integers(-1, 2, found[3].shape), 0, 255)
     with pytest.raises(DuplicatePictureError, match="number 10"):
         refuse_unreal(np.concatenate([found, again[None].astype(np.uint8)]))
+
+
+def test_duplicates_are_those_of_all_pairs():
+    found = pictures(30)
+    found[[11, 20, 29]] = found[[4, 4, 0]]
+    assert duplicates(found, 2.0) == [11, 20, 29]
+    assert duplicates(found[::-1].copy(), 2.0) == [18, 25, 29]
 
 
 def test_a_few_bad_pictures_among_many_are_only_logged(caplog):

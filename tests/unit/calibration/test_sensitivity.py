@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from calibration import CalibrationSettings, choose_float_layers, quantize, sensitivity
+from calibration import CalibrationSettings, choose_float_layers, quantize, sensitivity, sensitivity_svg
 from calibration.agreement import sqnr
 from calibration.errors import SettingsError
 from calibration.session import open_session, run_all
@@ -95,3 +95,15 @@ def test_wrong_use_is_named():
         sensitivity(calibrated(), score, form="b")
     with pytest.raises(SettingsError, match="max_drop"):
         choose_float_layers(calibrated(), measured(), score, cost, -1.0)
+
+
+def test_the_plot_is_svg_with_every_layer():
+    from xml.etree import ElementTree
+
+    root = ElementTree.fromstring(sensitivity_svg(measured(), "dB <SQNR>"))
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {row.layer for row in measured().layers} <= set(texts)
+    circles = list(root.iter("{http://www.w3.org/2000/svg}circle"))
+    assert len(circles) == 2 + 2 * len(measured().layers)
+    width = float(root.get("width"))
+    assert all(0 < float(circle.get("cx")) < width for circle in circles)
