@@ -5,11 +5,18 @@ Importing this needs numpy and pydantic only; a backend's library is imported wh
 
 from toolkit.engines.base import Binding, Engine, TensorSpec
 from toolkit.engines.build import BuiltEngine, build_engine, open_engine
-from toolkit.engines.errors import EngineBuildError, EngineInputError, EngineMismatchError, NoDeviceError
+from toolkit.engines.errors import (
+    EngineBuildError,
+    EngineInputError,
+    EngineMismatchError,
+    ModelRefusedError,
+    NoDeviceError,
+)
 from toolkit.engines.inspection import GraphReport, inspect_onnx
 from toolkit.engines.probe import EngineStatus, probe
 from toolkit.engines.settings import BuildSettings, RunSettings
 from toolkit.engines.sidecar import Sidecar
+from toolkit.engines.trt_build import form_for
 
 __all__ = [
     "Binding",
@@ -21,11 +28,13 @@ __all__ = [
     "EngineMismatchError",
     "EngineStatus",
     "GraphReport",
+    "ModelRefusedError",
     "NoDeviceError",
     "RunSettings",
     "Sidecar",
     "TensorSpec",
     "build_engine",
+    "form_for",
     "inspect_onnx",
     "open_engine",
     "probe",

@@ -17,6 +17,12 @@ class EngineMismatchError(EngineError):
     code = "PE602"
 
 
+class ModelRefusedError(EngineBuildError):
+    """The library's parser does not take the model."""
+
+    code = "PE605"
+
+
 class EngineInputError(EngineError):
     """An input has another name, shape or type than the engine takes, is not contiguous, or holds NaN."""
 

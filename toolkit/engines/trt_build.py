@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from toolkit.engines import trt_library
 from toolkit.engines.base import TensorSpec
 from toolkit.engines.driver import require_device
-from toolkit.engines.errors import EngineBuildError
+from toolkit.engines.errors import EngineBuildError, ModelRefusedError
 from toolkit.engines.settings import EXTERNAL_TACTICS, BuildSettings
 from toolkit.engines.timing_cache import TimingCache
+from toolkit.variants import EngineKind, Form
 
 logger = logging.getLogger(__name__)
 WIRE = "wire"
@@ -63,12 +64,26 @@ def build_plan(model: bytes, settings: BuildSettings) -> Plan:
     if settings.wire_output == "auto":
         try:
             return _build(trt, model, settings, "codes")
+        except ModelRefusedError:
+            raise  # the output's type is not what the parser stumbled over
         except EngineBuildError as error:
             if settings.wire_step is None:
                 raise
             logger.warning("INT8 wire output refused, building the float form: %s", error)
             return _build(trt, model, settings, "float")
     return _build(trt, model, settings, settings.wire_output)
+
+
+def form_for(engine: EngineKind) -> Form:
+    """The INT8 form that the installed library takes: ``a`` weakly typed, ``b`` strongly typed, else ``cpu``.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+    """
+    if engine == "onnxruntime":
+        return "cpu"
+    flags = trt_library.load(engine).NetworkDefinitionCreationFlag
+    return "b" if hasattr(flags, "STRONGLY_TYPED") else "a"
 
 
 def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: str) -> Plan:
@@ -79,7 +94,7 @@ def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: 
     network = builder.create_network(_network_flags(trt, typing))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(model):
-        raise EngineBuildError(f"TensorRT {trt.__version__} refuses the model: {_parser_errors(parser, log)}")
+        raise ModelRefusedError(f"TensorRT {trt.__version__} refuses the model: {_parser_errors(parser, log)}")
     # TensorRT reads a constant's array when it builds, so it is held until then.
     held = _append_dequantize(trt, network, settings) if wire_output == "float" else None
     config = builder.create_builder_config()

@@ -24,6 +24,7 @@ from toolkit.export.settings import OPSET, ExportSettings
 from toolkit.export.simplify import simplify
 from toolkit.export.tidy import tidy, to_bytes
 from toolkit.export.wire_ends import BATCH, EMBEDDING, PICTURE, attach_cloud_wire, attach_edge_wire
+from toolkit.preprocess import to_input
 from toolkit.wire import WireFormat, encode_tensor, quantize_ste
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def picture_inputs(pictures: Pictures, preprocess: PictureSize) -> NDArray[np.fl
     expected = (preprocess.height, preprocess.width, 3)
     if pictures.dtype != np.uint8 or pictures.shape[1:] != expected or not len(pictures):
         raise ModelError(f"parity needs uint8 pictures (N, {expected}), got {pictures.dtype} {pictures.shape}")
-    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+    return to_input(pictures)
 
 
 def _reference(

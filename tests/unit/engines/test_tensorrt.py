@@ -13,8 +13,10 @@ from toolkit.engines import (
     BuildSettings,
     EngineBuildError,
     EngineMismatchError,
+    ModelRefusedError,
     NoDeviceError,
     build_engine,
+    form_for,
     open_engine,
     probe,
 )
@@ -110,6 +112,19 @@ def test_what_the_parser_refuses_is_named(tmp_path):
     with pytest.raises(EngineBuildError, match="refuses the model"):
         build_engine(path, tmp_path / "odd.plan", RTX)
     assert not list(tmp_path.glob("odd.plan*"))
+
+
+def test_a_refused_model_is_not_tried_again_in_the_float_form(tmp_path, caplog):
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(b"junk")
+    with pytest.raises(ModelRefusedError):
+        build_engine(path, tmp_path / "odd.plan", RTX)
+    assert not caplog.records
+
+
+def test_the_form_follows_from_what_the_library_has():
+    assert form_for("tensorrt_rtx") == "b"
+    assert form_for("onnxruntime") == "cpu"
 
 
 def test_a_quantized_bias_is_refused_as_nvidias_parser_does(tmp_path):
