@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from toolkit.datasets import fleet, two_camera, vehicleid, veri776, veriwild
 from toolkit.datasets.fleet.settings import FleetSettings
 from toolkit.datasets.records import Dataset
+from toolkit.errors import DataError
 
 Kind = Literal["fleet", "veri776", "vehicleid", "veriwild", "two_camera"]
 TEST_SIZES = {"vehicleid": vehicleid.TEST_SIZES, "veriwild": veriwild.TEST_SIZES}
@@ -29,13 +30,14 @@ class SplitSettings(BaseModel):
 class DataSettings(BaseModel):
     """Which data set, where, and how it is split.
 
-    ``root`` holds the data set; for ``fleet`` it is where the pictures are written (when they are not there yet).
+    ``root`` holds the data set; for ``fleet`` it is where the pictures are written (when they are not there yet),
+    and a run without it puts them beside its run folder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Kind = "fleet"
-    root: Path
+    root: Path | None = None
     on_error: Literal["refuse", "skip"] = "refuse"
     test_fold: two_camera.TestFold = Field(default="val", description="two_camera: val.txt, or fold 0..4")
     test_identities: int | None = Field(
@@ -46,6 +48,8 @@ class DataSettings(BaseModel):
 
     @model_validator(mode="after")
     def _options_fit_kind(self) -> DataSettings:
+        if self.root is None and self.kind != "fleet":
+            raise ValueError(f"kind {self.kind} needs root, the folder of the data set")
         sizes = TEST_SIZES.get(self.kind)
         if self.test_identities is not None and (sizes is None or self.test_identities not in sizes):
             choice = f"one of {', '.join(map(str, sizes))}" if sizes else "left out"
@@ -63,13 +67,16 @@ def open_dataset(settings: DataSettings) -> Dataset:
     Raises:
         DataError: the folder is missing, empty, not in the layout, or useless for re-identification.
     """
+    root = settings.root
+    if root is None:
+        raise DataError("data.root is missing: the folder of the data set")
     if settings.kind == "fleet":
-        fleet.write_fleet(settings.root, settings.fleet)
-        return veri776.read_veri776(settings.root, name="fleet")
+        fleet.write_fleet(root, settings.fleet)
+        return veri776.read_veri776(root, name="fleet")
     if settings.kind == "veri776":
-        return veri776.read_veri776(settings.root)
+        return veri776.read_veri776(root)
     if settings.kind == "two_camera":
-        return two_camera.read_two_camera(settings.root, settings.test_fold, settings.on_error)
+        return two_camera.read_two_camera(root, settings.test_fold, settings.on_error)
     if settings.kind == "vehicleid":
-        return vehicleid.read_vehicleid(settings.root, settings.test_identities or vehicleid.TEST_SIZES[0])
-    return veriwild.read_veriwild(settings.root, settings.test_identities or veriwild.TEST_SIZES[0])
+        return vehicleid.read_vehicleid(root, settings.test_identities or vehicleid.TEST_SIZES[0])
+    return veriwild.read_veriwild(root, settings.test_identities or veriwild.TEST_SIZES[0])

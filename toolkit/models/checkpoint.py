@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -101,7 +102,15 @@ def save_checkpoint(
         _replace_text(folder / DESCRIPTION, json.dumps(body, indent=1, sort_keys=True) + "\n")
         (folder / PENDING).replace(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
+        _discard_pending(folder)
         raise ArtifactError(f"cannot write the checkpoint {folder}: {error}; check space and rights") from error
+
+
+def _discard_pending(folder: Path) -> None:
+    """Remove what a failed save left behind; the old checkpoint stays."""
+    for name in (PENDING, DESCRIPTION + ".next"):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
 
 
 def load_checkpoint(folder: Path, *, rebuild: Rebuild | None = None) -> Checkpoint:

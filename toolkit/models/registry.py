@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from toolkit.errors import ModelError
 from toolkit.models.backbone import Backbone
 from toolkit.models.mobilenet import MobileNetV2
@@ -37,3 +39,13 @@ def build_backbone(name: str, **arguments: Any) -> Backbone:
         return BACKBONES[name](**arguments)
     except TypeError as error:
         raise ModelError(f"{name} does not take these arguments: {error}") from error
+
+
+def cut_points(name: str, last_stride: int = 2) -> tuple[str, ...]:
+    """Every cut that a backbone has, found on a narrow copy of it; torch's generator is left as it was.
+
+    Raises:
+        ModelError: see :func:`build_backbone`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return build_backbone(name, last_stride=last_stride, width=0.125).cut_points

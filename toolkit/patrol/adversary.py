@@ -47,6 +47,7 @@ class Adversary(nn.Module):
         settings: decoders, loss, schedule.
         measure: the relative error, anchored on the training pictures.
         seed: of every decoder's initial weights, now and at re-initializations.
+        precision: ``bf16`` decodes under autocast; errors are computed in float32 either way.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Adversary(nn.Module):
         settings: AdversarySettings,
         measure: ReconstructionError,
         seed: int,
+        precision: str = "fp32",
     ) -> None:
         super().__init__()
+        self.precision = precision
         self.settings = settings
         self.measure = measure
         self._shape = (feature, picture_size)
@@ -96,11 +99,21 @@ class Adversary(nn.Module):
         else:
             yield from range(len(self.decoders))
 
+    def decode(self, feature: Tensor, index: int) -> Tensor:
+        """Pictures (N, 3, H, W) from one decoder.
+
+        Autocast keeps no copies of the weights here: they would be stale after the decoder's own step.
+        """
+        enabled = self.precision == "bf16"
+        with torch.autocast(feature.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False):
+            pictures: Tensor = self.decoders[index](feature)
+        return pictures
+
     def fit(self, feature: Tensor, pictures: Tensor, index: int) -> float:
         """One step of one decoder on a fixed feature; returns its mean relative error."""
         optimizer = self.optimizers[index]
         optimizer.zero_grad(set_to_none=True)
-        error = self.measure(self.decoders[index](feature.detach()), pictures).mean()
+        error = self.measure(self.decode(feature.detach(), index), pictures).mean()
         error.backward()
         optimizer.step()
         return float(error.detach())
@@ -125,7 +138,7 @@ class Adversary(nn.Module):
         leaf = feature.detach().requires_grad_()
         optimizer = self.optimizers[index]
         optimizer.zero_grad(set_to_none=True)
-        errors = self.measure(self.decoders[index](leaf), pictures)
+        errors = self.measure(self.decode(leaf, index), pictures)
         errors.mean().backward()
         optimizer.step()
         assert leaf.grad is not None

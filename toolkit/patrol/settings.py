@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from toolkit.errors import ModelError
 from toolkit.models.decoders import check_decoder_name
+from toolkit.reid.augmentation import AugmentSettings
+from toolkit.reid.losses import LossSettings
 
 
 class _Settings(BaseModel):
@@ -26,9 +28,8 @@ class TrainSettings(_Settings):
         weight_decay: on matrices and kernels only.
         gradient_clip: largest gradient norm; 0 turns clipping off.
         identities, pictures, augmentations: a batch is their product.
-        label_smoothing: of the identity loss.
-        triplet_margin: None takes the soft margin log(1 + exp(.)).
-        triplet_weight: weight of the triplet loss beside the identity loss.
+        losses: identity and triplet loss.
+        augment: strength of the augmentation.
         precision: ``bf16`` computes under autocast, parameters stay float32.
         device: ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
         patience: epochs without a better validation before training stops; 0 never stops. Needs a validation.
@@ -41,11 +42,10 @@ class TrainSettings(_Settings):
     weight_decay: float = Field(default=5e-4, ge=0)
     gradient_clip: float = Field(default=5.0, ge=0)
     identities: int = Field(default=24, ge=2)
-    pictures: int = Field(default=2, ge=1)
+    pictures: int = Field(default=2, ge=2)
     augmentations: int = Field(default=2, ge=1)
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    triplet_margin: float | None = Field(default=None, gt=0)
-    triplet_weight: float = Field(default=1.0, ge=0)
+    losses: LossSettings = LossSettings()
+    augment: AugmentSettings = AugmentSettings()
     precision: Literal["bf16", "fp32"] = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     patience: int = Field(default=0, ge=0)
@@ -124,8 +124,8 @@ class MaskSettings(_Settings):
         l1: weight lambda of |m|_1, for runs without a ratio.
         learning_rate: length of a gradient step of a mask, relative to its group's root mean square gradient.
         method: ``fista`` (accelerated) or ``ista``.
-        weighting: ``uniform`` pushes all masks alike (paper); ``saliency`` pushes harder where removing the channel
-            changes the loss less (reweighted L1).
+        weighting: ``uniform`` pushes all masks alike (paper); ``saliency`` pushes harder where removing the
+            channel changes the loss less (reweighted L1).
         ratio: part of the edge half's cost that may stay; lambda is steered so that it is met. None: constant
             lambda.
         budget: what the ratio is of.

@@ -1,0 +1,1 @@
+"""Re-identification: losses, sampling, augmentation, features, ranking and its uncertainty."""

@@ -1,0 +1,39 @@
+"""Slimming: a plan from masks, zeros, scores or lists, and the smaller network that equals the masked one."""
+
+from toolkit.surgery.cost import Cost, LayerCost, cost
+from toolkit.surgery.deviation import Deviation, deviation
+from toolkit.surgery.errors import PlanError, SurgeryError
+from toolkit.surgery.fold import fold_masks
+from toolkit.surgery.plan import Plan, compose, fingerprint
+from toolkit.surgery.remove import apply_plan, rebuild, shrink
+from toolkit.surgery.sources import (
+    PlanSettings,
+    ScoreSettings,
+    plan_from_lists,
+    plan_from_masks,
+    plan_from_scores,
+    plan_from_zeros,
+)
+
+__all__ = [
+    "Cost",
+    "Deviation",
+    "LayerCost",
+    "Plan",
+    "PlanError",
+    "PlanSettings",
+    "ScoreSettings",
+    "SurgeryError",
+    "apply_plan",
+    "compose",
+    "cost",
+    "deviation",
+    "fingerprint",
+    "fold_masks",
+    "plan_from_lists",
+    "plan_from_masks",
+    "plan_from_scores",
+    "plan_from_zeros",
+    "rebuild",
+    "shrink",
+]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from toolkit.errors import ModelError
-from toolkit.models.registry import BACKBONES, build_backbone
+from toolkit.models.registry import BACKBONES, build_backbone, cut_points
 
 PARAMETERS = {
     "resnet18": 11_689_512 - 513_000,
@@ -120,3 +120,10 @@ def test_mobilenet_and_vgg_names_are_torchvisions() -> None:
     assert "features.43" in vgg.block_names
     assert vgg.block_names[vgg.index_of("stage1")] == "features.5"
     assert "features.43" not in build_backbone("vgg16_bn", width=0.125, last_stride=1).block_names
+
+
+def test_cut_points_are_known_without_weights() -> None:
+    assert cut_points("resnet18")[:6] == ("layer1", "layer2", "layer3", "layer4", "stem", "layer1.0")
+    assert cut_points("mobilenet_v2")[-1] == "features.18"
+    with pytest.raises(ModelError):
+        cut_points("resnet")

@@ -2,19 +2,20 @@
 
 import dataclasses
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from toolkit.preprocess import Preprocess
 
 from toolkit.errors import ArtifactError, ModelError
 from toolkit.models import checkpoint as module
 from toolkit.models.architecture import Architecture
 from toolkit.models.checkpoint import DESCRIPTION, PENDING, WEIGHTS, load_checkpoint, save_checkpoint
 from toolkit.models.network import ReidNet, build_network
-from toolkit.preprocess import Preprocess
 
 TINY = Architecture("resnet18", "layer2", identities=2, width=0.125)
 PREPROCESS = Preprocess(height=32, width=32)
@@ -22,9 +23,7 @@ PREPROCESS = Preprocess(height=32, width=32)
 
 def _trained(seed: int = 0) -> ReidNet:
     net = build_network(TINY, seed).train()
-    net(
-        torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
-    )  # moves BatchNorm's running values
+    net(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(seed)))
     return net.eval()
 
 
@@ -156,3 +155,17 @@ def test_a_moved_checkpoint_still_loads(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "here", _trained(), PREPROCESS)
     shutil.move(tmp_path / "here", tmp_path / "there")
     assert load_checkpoint(tmp_path / "there").net.architecture == TINY
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_rest(tmp_path: Path) -> None:
+    old, x = _trained(1), torch.rand(1, 3, 32, 32)
+    save_checkpoint(tmp_path, old, PREPROCESS)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(ArtifactError, match="cannot write"):
+            save_checkpoint(tmp_path, _trained(2), PREPROCESS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [DESCRIPTION, WEIGHTS]
+    assert torch.equal(load_checkpoint(tmp_path).net(x), old(x))

@@ -1,0 +1,107 @@
+"""Operators that work element by element: what meets in one element is coupled."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from toolkit.models.channels.call import Call
+from toolkit.models.channels.labels import collapse, varying_dims
+from toolkit.models.channels.trace import Addition, Known, Tracer
+
+
+def combine(call: Call) -> str:
+    """Couple the operands' channels and give the output their labels.
+
+    An operand that is repeated over the channels (a spatial gate) is not coupled to them; it must only stay.
+    An operand without labels that has one value per channel cannot shrink, so its partner is frozen.
+    """
+    tracer, known, outputs = call.tracer, call.known, call.outputs
+    shape = outputs[0].shape
+    base = _leading(known, shape)
+    planes = [plane.expand(shape) for item in known for plane in _operand(tracer, item, base, shape)]
+    labels = planes[0] if planes else torch.zeros((), dtype=torch.int64).expand(shape)
+    for plane in planes[1:]:
+        tracer.trace.labels.unite(labels, plane)
+        labels = _merged(labels, plane)
+    for plane in planes:
+        _freeze_partners(tracer, labels, plane)
+    const = _const(call)
+    name = call.base
+    if name in ("sigmoid", "hardsigmoid"):
+        tracer.trace.sigmoids.add(id(outputs[0]))
+    elif name == "mul":
+        _note_gate(tracer, known)
+    elif name == "add" and len(known) == 2 and known[0].tensor.shape == known[1].tensor.shape:
+        ids = (id(known[0].tensor), id(known[1].tensor))
+        tracer.trace.additions.append(Addition(tracer.module, ids, tracer.in_edge))
+    for tensor in outputs:
+        tracer.learn(tensor, [labels], const)
+    return "pointwise"
+
+
+def _leading(known: list[Known], shape: torch.Size) -> Tensor:
+    """Labels of the operand that covers the most: an activation before a parameter."""
+    activations = [item for item in known if not item.origin and item.labels[0].any()]
+    pool = activations or known
+    return max(pool, key=lambda item: item.tensor.numel()).labels[0].expand(shape)
+
+
+def _operand(tracer: Tracer, item: Known, base: Tensor, shape: torch.Size) -> list[Tensor]:
+    """The operand's labels that meet the leading operand's, broadcast; empty where nothing meets."""
+    varying = varying_dims(base)
+    missing = len(shape) - item.tensor.dim()
+    size = [1] * missing + list(item.tensor.shape)
+    repeated = bool(varying) and all(size[dim] == 1 for dim in varying)
+    if repeated:
+        if not item.origin:
+            for plane in item.labels:
+                tracer.trace.labels.freeze(plane, tracer.where("one channel works on all channels"))
+        return []
+    if len(item.labels) == 1:
+        return [item.labels[0]]
+    return [plane for plane in item.labels if [d + missing for d in varying_dims(plane)] == varying]
+
+
+def _merged(first: Tensor, second: Tensor) -> Tensor:
+    """The first tensor's labels, and the second's where the first has none."""
+    if not second.any():
+        return first
+    if not first.any():
+        return second
+    return first if bool((collapse(first) > 0).all()) else torch.where(first > 0, first, second)
+
+
+def _freeze_partners(tracer: Tracer, labels: Tensor, plane: Tensor) -> None:
+    a, b = torch.broadcast_tensors(collapse(labels), collapse(plane))
+    alone = (a > 0) & (b == 0)
+    if bool(alone.any()):
+        tracer.trace.labels.freeze(
+            a[alone], tracer.where("combined with a tensor that has no channels of its own")
+        )
+
+
+def _const(call: Call) -> Tensor:
+    out = call.outputs[0]
+    flags = [item.const.expand(out.shape) for item in call.known]
+    const = flags[0]
+    for flag in flags[1:]:
+        const = const & flag
+    if call.base == "mul":
+        for item, flag in zip(call.known, flags, strict=True):
+            if item.tensor is not out and bool(flag.any()):
+                const = const | (flag & (item.tensor == 0).expand(out.shape))
+    return const
+
+
+def _note_gate(tracer: Tracer, known: list[Known]) -> None:
+    """Remember the gate of a product, a sigmoid or the broadcast factor: not it is masked, but what it gates."""
+    if len(known) != 2 or known[0].origin or known[1].origin:
+        return
+    ids = [id(item.tensor) for item in known]
+    sizes = [item.tensor.numel() for item in known]
+    sigmoids = [number for number in ids if number in tracer.trace.sigmoids]
+    if len(sigmoids) == 1:
+        tracer.trace.gates.add(sigmoids[0])
+    elif sizes[0] != sizes[1]:
+        tracer.trace.gates.add(ids[sizes[0] > sizes[1]])

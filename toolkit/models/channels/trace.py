@@ -1,0 +1,318 @@
+"""Runs a network once and follows every channel through every operator.
+
+Each tensor carries, beside its values, a tensor of labels (which channel an element belongs to) and one of
+flags (whether the element is the same for every input). Operators that only move data are applied to the labels
+themselves, so concatenation, splitting, shuffling and flattening need no rules of their own. An operator that is
+not known freezes the channels it reads: they are never removed, and the reason has its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from toolkit.models.channels.labels import Indices, Labels, along, spread
+
+CUT = "@cut"
+
+
+@dataclass
+class Known:
+    """What is known of a tensor.
+
+    Attributes:
+        tensor: kept alive, so that its identity stays its own.
+        labels: one tensor of the same shape per labelled dimension of a parameter; exactly one for an activation.
+        const: elements that do not depend on the input.
+        origin: name of the parameter or buffer that this is, or a view of; empty for an activation.
+    """
+
+    tensor: Tensor
+    labels: tuple[Tensor, ...]
+    const: Tensor
+    origin: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Consumption:
+    """Input channels of one convolution or linear layer, as they arrive.
+
+    Attributes:
+        parameter: name of its weight; dimension ``dim`` of it is indexed by the channels.
+        labels: ``(I,)``.
+        const: ``(I,)``, True where a channel is the same for every input.
+        uniform: ``(I,)``, True where it is also the same at every position.
+        value: ``(I,)``, its value where const and uniform.
+        bordered: padding (or a stride of a transposed convolution) makes a constant's effect depend on position.
+        grouped: the inputs of a group feed this group's outputs only.
+    """
+
+    module: str
+    parameter: str
+    dim: int
+    labels: Indices
+    const: NDArray[np.bool_]
+    uniform: NDArray[np.bool_]
+    value: NDArray[np.float64]
+    bordered: bool
+    grouped: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Production:
+    """One convolution or linear layer, or one normalization.
+
+    Attributes:
+        labels: along its output's channels.
+        positions: output elements per channel and picture.
+        repeats: how often each element of the weight is multiplied, per picture.
+        out_dim: dimension of the weight that the output channels index.
+    """
+
+    module: str
+    parameter: str
+    tensor: int
+    labels: Indices
+    in_edge: bool
+    positions: int = 0
+    repeats: int = 0
+    out_dim: int | None = None
+
+
+@dataclass(frozen=True)
+class Use:
+    """One operator that read a tensor: how, where, and what it wrote."""
+
+    kind: str
+    module: str
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """An integer attribute of a module that counts these channels (the bound of a split)."""
+
+    module: str
+    attribute: str
+    labels: Indices
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A sum of two activations of one shape: candidate for the end of a residual block."""
+
+    module: str
+    operands: tuple[int, int]
+    in_edge: bool
+
+
+@dataclass(eq=False)
+class Trace:
+    """All that one run showed."""
+
+    labels: Labels = field(default_factory=Labels)
+    known: dict[int, Known] = field(default_factory=dict)
+    parameters: dict[str, Known] = field(default_factory=dict)
+    edge_parameters: set[str] = field(default_factory=set)
+    consumptions: list[Consumption] = field(default_factory=list)
+    productions: list[Production] = field(default_factory=list)
+    norms: list[Production] = field(default_factory=list)
+    sigmoids: set[int] = field(default_factory=set)
+    gates: set[int] = field(default_factory=set)
+    uses: dict[int, list[Use]] = field(default_factory=dict)
+    parents: dict[int, set[int]] = field(default_factory=dict)
+    equal_counts: list[tuple[Indices, ...]] = field(default_factory=list)
+    bindings: list[Binding] = field(default_factory=list)
+    additions: list[Addition] = field(default_factory=list)
+    module_inputs: dict[str, int] = field(default_factory=dict)
+    module_outputs: dict[str, Known] = field(default_factory=dict)
+    owners: dict[int, str] = field(default_factory=dict)
+    cut: Indices | None = None
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+class _Functions(TorchFunctionMode):
+    """Remembers that a split came from ``chunk``, which the operator below no longer says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = ""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        previous, self.name = self.name, getattr(func, "__name__", "")
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.name = previous
+
+
+class Tracer(TorchDispatchMode):
+    """Sees every operator and hands it to its rule."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.trace = Trace()
+        self.functions = _Functions()
+        self.stack: list[str] = [""]
+        self.in_edge = True
+        self.batch = 1
+        self._names = {id(t): n for n, t in [*net.named_parameters(), *net.named_buffers()]}
+
+    @property
+    def module(self) -> str:
+        """Path of the innermost module that is running."""
+        return self.stack[-1]
+
+    def where(self, what: str) -> str:
+        """``what``, with the module it happened in: the text of a reason."""
+        return f"{what} in {self.module}" if self.module else what
+
+    def look(self, tensor: Tensor) -> Known:
+        """What is known of a tensor; parameters get their labels at first sight."""
+        found = self.trace.known.get(id(tensor))
+        if found is not None:
+            return found
+        name = self._names.get(id(tensor), "")
+        planes: tuple[Tensor, ...] = (torch.zeros((), dtype=torch.int64).expand(tensor.shape),)
+        if name:
+            sized = [dim for dim, size in enumerate(tensor.shape) if size > 1]
+            dims = sized[:2] if tensor.dim() > 2 and tensor.shape[0] > 1 else sized
+            planes = tuple(spread(self.trace.labels.new(tensor.shape[d]), tensor.shape, d) for d in dims) or planes
+        known = Known(tensor, planes, torch.ones((), dtype=torch.bool).expand(tensor.shape), name)
+        if name:
+            self.trace.parameters[name] = known
+            if self.in_edge:
+                self.trace.edge_parameters.add(name)
+        self.trace.known[id(tensor)] = known
+        return known
+
+    def parameter_labels(self, known: Known, dim: int) -> Tensor:
+        """Labels along dimension ``dim`` of a parameter; zeros where the dimension has size 1."""
+        shape = known.tensor.shape
+        for plane in known.labels:
+            if plane.stride(dim) != 0 and shape[dim] > 1:
+                return along(plane, dim)
+        return torch.zeros(shape[dim], dtype=torch.int64)
+
+    def learn(self, tensor: Tensor, labels: Sequence[Tensor], const: Tensor, origin: str = "") -> None:
+        """Note what is known of an operator's output."""
+        self.trace.known[id(tensor)] = Known(tensor, tuple(labels), const, origin)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        from toolkit.models.channels.call import Call
+        from toolkit.models.channels.rules import apply_rule
+
+        given = dict(kwargs or {})
+        inputs = list(flat_tensors((args, given)))
+        known = [self.look(t) for t in inputs]
+        out = func(*args, **given)
+        outputs = list(flat_tensors(out))
+        kind = apply_rule(Call(self, func, args, given, known, outputs))
+        use = Use(kind, self.module, tuple(id(t) for t in outputs))
+        for tensor in inputs:
+            self.trace.uses.setdefault(id(tensor), []).append(use)
+        for tensor in outputs:
+            parents = self.trace.parents.setdefault(id(tensor), set())
+            parents.update(id(t) for t in inputs if t is not tensor)
+        return out
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Follow which module is running, what it was given and what it gave."""
+        with ExitStack() as stack:
+            for path, module in self.net.named_modules():
+                before = module.register_forward_pre_hook(self._enter(path))
+                after = module.register_forward_hook(self._leave(path), always_call=True)
+                stack.callback(before.remove)
+                stack.callback(after.remove)
+            stack.enter_context(self.functions)
+            stack.enter_context(self)
+            yield
+
+    def _enter(self, path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self.stack.append(path)
+            if args and isinstance(args[0], Tensor):
+                self.trace.module_inputs[path] = id(args[0])
+
+        return hook
+
+    def _leave(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            self.stack.pop()
+            if isinstance(output, Tensor):
+                self.trace.module_outputs[path] = self.look(output)
+                self.trace.owners.setdefault(id(output), path)
+
+        return hook
+
+
+def flat_tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists, dictionaries and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from flat_tensors(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from flat_tensors(item)
+    elif hasattr(value, "__dataclass_fields__"):
+        for name in value.__dataclass_fields__:
+            yield from flat_tensors(getattr(value, name))
+
+
+def run_trace(net: nn.Module, example: Tensor) -> Trace:
+    """Trace a network in evaluation mode, on the example's device and without gradients.
+
+    A network with ``edge`` and ``heads`` (a ReidNet) is traced through both, so that the cut is marked and the
+    neck and the training classifier are seen; any other through ``forward``. Modes are restored.
+
+    Args:
+        net: no masks attached.
+        example: its input, for instance ``(1, 3, 128, 128)``.
+    """
+    modes = [(module, module.training) for module in net.modules()]
+    tracer = Tracer(net.eval())
+    tracer.batch = example.shape[0]
+    try:
+        with torch.no_grad(), tracer.watching():
+            tracer.learn(example, [torch.zeros((), dtype=torch.int64).expand(example.shape)],
+                         torch.zeros((), dtype=torch.bool).expand(example.shape))  # fmt: skip
+            outputs = _run(tracer, net, example)
+    finally:
+        for module, training in modes:
+            module.training = training
+    for tensor in outputs:
+        for plane in tracer.look(tensor).labels:
+            tracer.trace.labels.freeze(plane, "network output")
+    tracer.trace.outputs = outputs
+    return tracer.trace
+
+
+def _run(tracer: Tracer, net: Any, example: Tensor) -> list[Tensor]:
+    if not (hasattr(net, "edge") and hasattr(net, "heads")):
+        return list(flat_tensors(net(example)))
+    feature = net.edge(example)
+    labels = tracer.look(feature).labels[0]
+    tracer.trace.cut = along(labels, 1).numpy().copy()
+    tracer.in_edge = False
+    return list(flat_tensors(net.heads(feature)))

@@ -1,0 +1,62 @@
+"""Copies of networks, and all outputs of one forward pass."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.models.channels.trace import flat_tensors
+from toolkit.models.masks import MaskHook
+from toolkit.surgery.errors import SurgeryError
+
+DEFAULT_SIDE = 64
+
+
+def clone(net: nn.Module) -> nn.Module:
+    """A deep copy without masks."""
+    result = copy.deepcopy(net)
+    for module in result.modules():
+        for key, hook in list(module._forward_hooks.items()):
+            if isinstance(hook, MaskHook):
+                del module._forward_hooks[key]
+    return result
+
+
+def example_for(net: nn.Module, example: Tensor | None) -> Tensor:
+    """The given example, or for a ReidNet a random picture of 64 pixels.
+
+    Raises:
+        SurgeryError: a network of unknown input shape.
+    """
+    if example is not None:
+        return example
+    if not hasattr(net, "edge"):
+        raise SurgeryError("give an example input: the shape that this network takes is not known")
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(1, 3, DEFAULT_SIDE, DEFAULT_SIDE, generator=generator)
+
+
+@torch.no_grad()
+def outputs_of(net: nn.Module, x: Tensor) -> list[Tensor]:
+    """Every tensor that the network gives; of a ReidNet the pooled vector, embedding and logits."""
+    if hasattr(net, "edge") and hasattr(net, "heads"):
+        halves = cast(Any, net)
+        return list(flat_tensors(halves.heads(halves.edge(x))))
+    return list(flat_tensors(net(x)))
+
+
+def replace_module(net: nn.Module, path: str, module: nn.Module) -> None:
+    """Put ``module`` at ``path``.
+
+    Raises:
+        SurgeryError: the path does not exist.
+    """
+    parent, _, name = path.rpartition(".")
+    try:
+        net.get_submodule(path)
+    except AttributeError as error:
+        raise SurgeryError(f"the network has no block {path!r}") from error
+    setattr(net.get_submodule(parent), name, module)

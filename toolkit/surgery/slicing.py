@@ -1,0 +1,91 @@
+"""The knife: parameters, buffers and the integers that modules keep about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.models.channels.labels import along
+from toolkit.surgery.structure import Flags, Structure
+
+
+@torch.no_grad()
+def cut_channels(net: nn.Module, structure: Structure, kept: Flags) -> None:
+    """Remove every position whose coupled set is not kept, in place. Shared tensors stay shared."""
+    wanted: dict[str, list[tuple[int, Tensor]]] = {}
+    for (name, dim), found in structure.dims.items():
+        flags = kept[found]
+        if not flags.all():
+            wanted.setdefault(name, []).append((dim, torch.from_numpy(flags).nonzero().flatten()))
+    tensors = {name: t for name, t in [*net.named_parameters(), *net.named_buffers()] if name in wanted}
+    replaced = {id(tensor): _sliced(tensor, wanted[name]) for name, tensor in tensors.items()}
+    groups = {module: _group_width(module) for module in net.modules()}
+    for module in net.modules():
+        tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for table in tables:
+            for key, tensor in table.items():
+                if tensor is not None and id(tensor) in replaced:
+                    table[key] = replaced[id(tensor)]
+    for module in net.modules():
+        _update(module, groups[module])
+    _update_unweighted(net, structure, kept)
+    for binding in structure.channel_map.trace.bindings:
+        module = net.get_submodule(binding.module)
+        setattr(module, binding.attribute, structure.count(binding.labels, kept))
+
+
+def _sliced(tensor: Tensor, cuts: list[tuple[int, Tensor]]) -> Tensor:
+    data = tensor.detach()
+    last = data.dim() == 4 and not data.is_contiguous() and data.is_contiguous(memory_format=torch.channels_last)
+    for dim, index in cuts:
+        data = data.index_select(dim, index.to(data.device))
+    if last:
+        data = data.contiguous(memory_format=torch.channels_last)
+    return nn.Parameter(data, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+
+
+def _group_width(module: nn.Module) -> int:
+    """Output channels per group of a grouped convolution, 0 for anything else."""
+    if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1:
+        return module.out_channels // module.groups
+    return 0
+
+
+def _update(module: nn.Module, width: int) -> None:
+    """Make a layer's integers say what its tensors are."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        first, second = module.weight.shape[:2]
+        if width and not module.transposed:
+            module.groups = first // width
+        if module.transposed:
+            module.in_channels, module.out_channels = first, second * module.groups
+        else:
+            module.in_channels, module.out_channels = second * module.groups, first
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        known = module.weight if module.weight is not None else module.running_mean
+        if known is not None:
+            module.num_features = len(known)
+    elif isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels and module.affine:
+        module.num_groups = module.num_channels = len(module.weight)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+
+
+def _update_unweighted(net: nn.Module, structure: Structure, kept: Flags) -> None:
+    """Normalizations without any tensor: their number of channels is that of what passes through them."""
+    for path, known in structure.channel_map.trace.module_outputs.items():
+        module = net.get_submodule(path)
+        bare = isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is None
+        if (bare and module.running_mean is None) or (isinstance(module, nn.GroupNorm) and not module.affine):
+            labels = known.labels[0]
+            line = along(labels, 1).numpy()
+            number = structure.count(line, kept)
+            if isinstance(module, nn.GroupNorm):
+                if module.num_groups == module.num_channels:
+                    module.num_groups = module.num_channels = number
+            else:
+                module.num_features = number

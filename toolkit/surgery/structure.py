@@ -1,0 +1,60 @@
+"""The network's channels as one table: which coupled set sits at which position of which tensor."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from toolkit.models.channels.coupling import positions
+from toolkit.models.channels.labels import Indices
+from toolkit.models.groups import ChannelMap
+
+Flags = NDArray[np.bool_]
+
+
+class Structure:
+    """Sizes of every tensor, given which coupled sets are kept.
+
+    A state is ``kept``: ``(labels,)`` flags indexed by root, True for everything at first.
+
+    Attributes:
+        channel_map: groups and trace of the network.
+        dims: ``(parameter, dimension)`` to the coupled set at each position.
+        convolutions: weights of convolutions, in order of use, with their number of groups.
+    """
+
+    def __init__(self, net: nn.Module, channel_map: ChannelMap) -> None:
+        self.channel_map = channel_map
+        self.roots = channel_map.roots
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+        self.dims: dict[tuple[str, int], Indices] = {}
+        removable = np.zeros(len(self.roots), dtype=bool)
+        for group in channel_map.groups:
+            removable[group.roots] = True
+        for name, dim, found in positions(channel_map.trace, self.roots):
+            if removable[found].any():
+                self.dims[name, dim] = found
+        self.removable = removable
+        self.convolutions: dict[str, int] = {}
+        for production in channel_map.trace.productions:
+            module = net.get_submodule(production.module)
+            if len(self.shapes.get(production.parameter, ())) > 2:
+                self.convolutions.setdefault(production.parameter, int(getattr(module, "groups", 1)))
+
+    def everything(self) -> Flags:
+        """The state in which nothing is removed."""
+        return np.ones(len(self.roots), dtype=bool)
+
+    def size(self, parameter: str, dim: int, kept: Flags) -> int:
+        """Length of one dimension of one tensor."""
+        found = self.dims.get((parameter, dim))
+        return self.shapes[parameter][dim] if found is None else int(kept[found].sum())
+
+    def shape(self, parameter: str, kept: Flags) -> tuple[int, ...]:
+        """Shape of one tensor."""
+        return tuple(self.size(parameter, dim, kept) for dim in range(len(self.shapes[parameter])))
+
+    def count(self, labels: Indices, kept: Flags) -> int:
+        """How many of these labelled positions are kept."""
+        return int(kept[self.roots[labels]].sum())
