@@ -9,71 +9,24 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from toolkit.errors import AttackError
 from toolkit.privacy.anchors import Anchors, measure_anchors
 from toolkit.privacy.attacks.base import Attack
 from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
-from toolkit.privacy.attacks.ridge import Ridge, RidgeSettings
+from toolkit.privacy.attacks.tools import Network, Tools
 from toolkit.privacy.codes import Array, Indices, Pairs, Part, Pictures, WireCodes, mirror_part
 from toolkit.privacy.result import AttackerResult, AttackResult, attacker_from
+from toolkit.privacy.settings import NO_TOOLS, AttackSettings, make_attack
 from toolkit.privacy.similarity import compare
 from toolkit.privacy.trust import attacker_problems, suite_problems
 from toolkit.wire import WireFormat
 
 logger = logging.getLogger(__name__)
-Attacker = Annotated[InverseNetworkSettings | RidgeSettings, Field(discriminator="kind")]
 FLOOR_SHARE = 4
-
-
-class AttackSettings(BaseModel):
-    """Options of :func:`run_attack`.
-
-    Attributes:
-        preset: ``screening`` (minutes, convergence untested) or ``headline`` (trained until it converges).
-        attackers: the attackers; empty for the preset's own.
-        mirror: train on mirror images too, encoded by the variant itself, where an encoder is given.
-        minimum_test: fewer test pictures make the result untrusted.
-        minimum_train: fewer of the attacker's own pairs make it untrusted.
-        pictures_shown: reconstructions kept for the grid.
-        seed: of everything that is not an attacker's own.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: Literal["screening", "headline"] = "screening"
-    attackers: tuple[Attacker, ...] = ()
-    mirror: bool = True
-    minimum_test: int = Field(default=100, ge=1)
-    minimum_train: int = Field(default=500, ge=1)
-    pictures_shown: int = Field(default=12, ge=0)
-    seed: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _labels(self) -> AttackSettings:
-        labels = [a.label or a.kind for a in self.attackers]
-        twice = {label for label in labels if labels.count(label) > 1}
-        if twice:
-            raise ValueError(f"attackers need different labels, {sorted(twice)} is used twice")
-        return self
-
-    def chosen(self) -> tuple[Attacker, ...]:
-        """The attackers to run."""
-        if self.attackers:
-            return self.attackers
-        seed = self.seed
-        if self.preset == "screening":
-            return RidgeSettings(seed=seed), InverseNetworkSettings.screening(seed=seed)
-        return (
-            RidgeSettings(seed=seed),
-            InverseNetworkSettings.headline(label="headline-ssim", seed=seed),
-            InverseNetworkSettings.headline(label="headline-mse", seed=seed, ssim_weight=0.0),
-            InverseNetworkSettings.headline(label="headline-cem", seed=seed, decoder="residual_n8c64"),
-        )
 
 
 class SplitsLike(Protocol):
@@ -137,6 +90,8 @@ def run_attack(
     variant: str,
     identities: Sequence[str],
     encode: Callable[[Pictures], Array] | None = None,
+    edge: Network | None = None,
+    cloud: Network | None = None,
     anchors: Anchors | None = None,
 ) -> AttackResult:
     """Attack the codes of one variant.
@@ -151,6 +106,8 @@ def run_attack(
         variant: key of the variant.
         identities: of the N pictures.
         encode: the variant's edge half, for mirror images.
+        edge: the differentiable edge half, for white-box attacks.
+        cloud: the differentiable cloud half, for query-free attacks.
         anchors: of an earlier variant of the same run; measured here if None.
 
     Raises:
@@ -165,11 +122,16 @@ def run_attack(
         test=np.unique(np.asarray([*splits.query, *splits.gallery], np.int64)),
         encode=encode,
     )
-    return attack_variant(data, settings, folder, variant, anchors)
+    return attack_variant(data, settings, folder, variant, anchors, Tools(edge, cloud, fmt, identities))
 
 
 def attack_variant(
-    data: AttackData, settings: AttackSettings, folder: Path, variant: str, anchors: Anchors | None = None
+    data: AttackData,
+    settings: AttackSettings,
+    folder: Path,
+    variant: str,
+    anchors: Anchors | None = None,
+    tools: Tools = NO_TOOLS,
 ) -> AttackResult:
     """Like :func:`run_attack`, from one object."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,14 +143,15 @@ def attack_variant(
     train, validation = Pairs(parts), data.pairs(data.validation)
     shown = _spread(len(data.test), settings.pictures_shown)
     attackers, failed, kept = [], [], {"original": data.pictures[data.test[shown]]}
-    for options in settings.chosen():
-        attack = make_attack(options)
+    for options in settings.chosen(tools):
+        label = options.label or options.kind
         try:
+            attack = make_attack(options, tools)
             attackers.append(_run_one(attack, data, (train, validation), folder, tag, shown))
-            kept[attack.name] = np.load(folder / attack.name / "shown.npy", allow_pickle=False)
+            kept[label] = np.load(folder / label / "shown.npy", allow_pickle=False)
         except AttackError as error:
-            logger.warning("%s failed on %s: %s", attack.name, variant, error)
-            failed.append((attack.name, str(error)))
+            logger.warning("%s failed on %s: %s", label, variant, error)
+            failed.append((label, str(error)))
     if not attackers:
         raise AttackError(f"no attacker finished on {variant}: " + "; ".join(f"{a}: {e}" for a, e in failed))
     anchors = anchors or _anchors(data, (train, validation), settings, folder, tag)
@@ -206,13 +169,6 @@ def attack_variant(
     )
     result.save(folder)
     return result
-
-
-def make_attack(settings: Attacker) -> Attack:
-    """The attack that a piece of settings describes."""
-    if isinstance(settings, RidgeSettings):
-        return Ridge(settings)
-    return InverseNetwork(settings)
 
 
 def _run_one(

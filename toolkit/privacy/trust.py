@@ -20,13 +20,14 @@ SANITY = "ridge"
 def attacker_problems(attacker: AttackerResult, others: Sequence[AttackerResult]) -> AttackerResult:
     """The attacker with what speaks against it: not converged, not tested for it, beaten by ridge."""
     found = list(attacker.problems)
-    if attacker.kind in LEARNED:
+    if attacker.fit.steps:
         if attacker.fit.converged is None:
             found.append("convergence was not tested (screening)")
         elif not attacker.fit.converged:
             found.append(
                 f"not converged: the last doubling of the steps still gained {attacker.fit.gain:.3f} SSIM"
             )
+    if attacker.kind in LEARNED:
         found += _against_ridge(attacker, others)
     return replace(attacker, problems=tuple(found))
 

@@ -13,8 +13,9 @@ from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetwo
 from toolkit.privacy.attacks.ridge import RidgeSettings
 from toolkit.privacy.codes import WireCodes
 from toolkit.privacy.result import AttackResult
+from toolkit.privacy.settings import AttackSettings
 from toolkit.privacy.statistics import estimate, mean
-from toolkit.privacy.suite import AttackData, AttackSettings, attack_variant, run_attack
+from toolkit.privacy.suite import AttackData, attack_variant, run_attack
 from toolkit.wire import WireFormat
 
 VARIANT = "dense-fp32-float-w8-onnxruntime"
@@ -125,7 +126,7 @@ def _with_attack(kind, folder, result):
 
     original = suite.make_attack
     try:
-        suite.make_attack = lambda s: original(s) if isinstance(s, RidgeSettings) else kind(s)
+        suite.make_attack = lambda s, tools: original(s) if isinstance(s, RidgeSettings) else kind(s)
         return attack_variant(data(), SUITE, folder, VARIANT, anchors=result[0].anchors)
     finally:
         suite.make_attack = original
