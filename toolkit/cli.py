@@ -150,7 +150,7 @@ def runs_list(runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> N
     """List the runs with their finished stages and their size."""
     from toolkit.runs import folder_size, list_runs
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": item.manifest.name,
             "created": item.manifest.created,

@@ -103,9 +103,8 @@ def _gpu() -> list[Finding]:
 
     findings = []
     for status in probe():
-        abilities = " and ".join(
-            word for word, can in (("builds", status.can_build), ("runs", status.can_run)) if can
-        )
+        can = (("builds", status.can_build), ("runs", status.can_run))
+        abilities = " and ".join(word for word, able in can if able)
         state: State = "ok" if status.can_run else ("warning" if status.can_build else "absent")
         detail = f"{status.version or 'not usable'}{f', {abilities} here' if abilities else ''}"
         findings.append(Finding(f"engine {status.engine}", state, detail, status.note))

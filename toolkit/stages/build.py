@@ -165,9 +165,8 @@ def deployed_variant(context: Context) -> str:
 
 def codes_of(context: Context, key: str) -> NDArray[np.int8]:
     """Codes of every picture of the run, memory-mapped."""
-    codes: NDArray[np.int8] = np.load(
-        context.run.path("build", "codes", f"{key}.npy"), mmap_mode="r", allow_pickle=False
-    )
+    path = context.run.path("build", "codes", f"{key}.npy")
+    codes: NDArray[np.int8] = np.load(path, mmap_mode="r", allow_pickle=False)
     return codes
 
 

@@ -53,8 +53,8 @@ def announce(settings: RunSettings, run: RunFolder) -> None:
     needed = 0 if "build" in run.manifest.stages else found.bytes
     if free < needed + RESERVE_MIB * MIB:
         raise ArtifactError(
-            f"no space: {run.root} needs about {(needed + RESERVE_MIB * MIB) // MIB} MiB and {free // MIB} MiB are "
-            "free; free some, or put the runs elsewhere with --runs"
+            f"no space: {run.root} needs about {needed // MIB + RESERVE_MIB} MiB and {free // MIB} MiB are free; "
+            "free some, or put the runs elsewhere with --runs"
         )
     longest = sorted(seconds, key=lambda stage: -seconds[stage])[:3]
     parts = ", ".join(f"{stage} {_minutes(seconds[stage])}" for stage in longest)
@@ -109,7 +109,6 @@ def _training_rate(settings: RunSettings) -> float:
     from toolkit.models.network import build_network
 
     net = build_network(Architecture(identities=64, **settings.model.model_dump()))
-    net.to(memory_format=torch.channels_last)
     batch = torch.zeros(32, 3, settings.picture.height, settings.picture.width)
     batch = batch.to(memory_format=torch.channels_last)
     times = []

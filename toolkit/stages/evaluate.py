@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: re-identification with what is sent, from the edge engine through frames to the cloud half."""
+"""Stage ``evaluate``: re-identification with what is sent: edge engine, frames, cloud half."""
 
 from __future__ import annotations
 

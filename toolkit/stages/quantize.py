@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
@@ -43,9 +44,8 @@ class QuantizeStage(Stage):
         _, final = networks_of(context)
         result = quantize(exported(context, final, EDGE), batches_of(data, rows, BATCH), settings)
         for form in FORMS:
-            (context.folder / f"edge.{form}.onnx").write_bytes(
-                result.forms[form].SerializeToString(deterministic=True)
-            )
+            content = result.forms[form].SerializeToString(deterministic=True)
+            (context.folder / f"edge.{form}.onnx").write_bytes(content)
         context.write_json("decisions.json", result.report())
         write_cache(context.folder / "calibration.cache", result.cache)
         findings = {form: [asdict(item) for item in lint(result.forms[form], "efficiency")] for form in ("a", "b")}
@@ -55,12 +55,10 @@ class QuantizeStage(Stage):
         if refused := refusals(judged):
             raise ModelError(f"form {refused[0].form} is refused by {refused[0].judge}: {refused[0].detail}")
         for pair, found in result.agreement.items():
-            context.measure("quantize.agreement", found.equal, n=found.codes, variant=final, protocol=pair)
-            context.measure(
-                "quantize.within_one_step", found.within_one, n=found.codes, variant=final, protocol=pair
-            )
+            fields: dict[str, Any] = {"n": found.codes, "variant": final, "protocol": pair}
+            context.measure("quantize.agreement", found.equal, **fields)
+            context.measure("quantize.within_one_step", found.within_one, **fields)
         for form, fidelity in result.fidelity.items():
-            context.measure(
-                "quantize.sqnr", fidelity.sqnr_db, unit="dB", n=len(rows), variant=final, protocol=form
-            )
+            fields = {"n": len(rows), "variant": final, "protocol": form}
+            context.measure("quantize.sqnr", fidelity.sqnr_db, unit="dB", **fields)
         context.summary.update(pictures=len(rows), findings=sum(len(lines) for lines in findings.values()))
