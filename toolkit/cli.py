@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from calibration.errors import CalibrationError
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
+from calibration.errors import CalibrationError
 from toolkit.errors import PatrolError
 
 CHECK_FAILED = 1
@@ -69,9 +69,9 @@ def _setup(
 
 def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | None) -> Any:
     from toolkit.pipeline import run_pipeline, stages_for
-    from toolkit.stages.estimate import announce
     from toolkit.runs import RunFolder
     from toolkit.settings import environment, load_settings
+    from toolkit.stages.estimate import announce
 
     settings = load_settings(config, changes or [])
     settings.use_threads()

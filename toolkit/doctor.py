@@ -103,7 +103,9 @@ def _gpu() -> list[Finding]:
 
     findings = []
     for status in probe():
-        abilities = " and ".join(word for word, can in (("builds", status.can_build), ("runs", status.can_run)) if can)
+        abilities = " and ".join(
+            word for word, can in (("builds", status.can_build), ("runs", status.can_run)) if can
+        )
         state: State = "ok" if status.can_run else ("warning" if status.can_build else "absent")
         detail = f"{status.version or 'not usable'}{f', {abilities} here' if abilities else ''}"
         findings.append(Finding(f"engine {status.engine}", state, detail, status.note))

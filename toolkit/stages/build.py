@@ -18,8 +18,8 @@ from toolkit.preprocess import to_input
 from toolkit.progress import track
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
-from toolkit.stages.slim import COST
 from toolkit.stages.export import CLOUD, EDGE, exported, networks_of, wire_of
+from toolkit.stages.slim import COST
 from toolkit.variants import EngineKind, Variant
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,9 @@ def deployed_variant(context: Context) -> str:
 
 def codes_of(context: Context, key: str) -> NDArray[np.int8]:
     """Codes of every picture of the run, memory-mapped."""
-    codes: NDArray[np.int8] = np.load(context.run.path("build", "codes", f"{key}.npy"), mmap_mode="r", allow_pickle=False)
+    codes: NDArray[np.int8] = np.load(
+        context.run.path("build", "codes", f"{key}.npy"), mmap_mode="r", allow_pickle=False
+    )
     return codes
 
 

@@ -124,4 +124,3 @@ def _training_rate(settings: RunSettings) -> float:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-

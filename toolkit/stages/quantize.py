@@ -43,7 +43,9 @@ class QuantizeStage(Stage):
         _, final = networks_of(context)
         result = quantize(exported(context, final, EDGE), batches_of(data, rows, BATCH), settings)
         for form in FORMS:
-            (context.folder / f"edge.{form}.onnx").write_bytes(result.forms[form].SerializeToString(deterministic=True))
+            (context.folder / f"edge.{form}.onnx").write_bytes(
+                result.forms[form].SerializeToString(deterministic=True)
+            )
         context.write_json("decisions.json", result.report())
         write_cache(context.folder / "calibration.cache", result.cache)
         findings = {form: [asdict(item) for item in lint(result.forms[form], "efficiency")] for form in ("a", "b")}
@@ -54,7 +56,11 @@ class QuantizeStage(Stage):
             raise ModelError(f"form {refused[0].form} is refused by {refused[0].judge}: {refused[0].detail}")
         for pair, found in result.agreement.items():
             context.measure("quantize.agreement", found.equal, n=found.codes, variant=final, protocol=pair)
-            context.measure("quantize.within_one_step", found.within_one, n=found.codes, variant=final, protocol=pair)
+            context.measure(
+                "quantize.within_one_step", found.within_one, n=found.codes, variant=final, protocol=pair
+            )
         for form, fidelity in result.fidelity.items():
-            context.measure("quantize.sqnr", fidelity.sqnr_db, unit="dB", n=len(rows), variant=final, protocol=form)
+            context.measure(
+                "quantize.sqnr", fidelity.sqnr_db, unit="dB", n=len(rows), variant=final, protocol=form
+            )
         context.summary.update(pictures=len(rows), findings=sum(len(lines) for lines in findings.values()))

@@ -175,7 +175,7 @@ def _attackers(attacks: dict[str, Any]) -> tuple[Any, ...]:
             size = f"{fit.parameters:,} parameters, {fit.pairs:,} pairs, {fit.steps:,} steps"
             note = "; ".join([size, *attacker.problems])
             curves = {"validation SSIM": fit.curve} if fit.curve else {}
-            rows.append(Attacker(attacker.label, key, fit.converged, curves, note))
+            rows.append(Attacker(attacker.label, key, fit.converged, curves, note=note))
     return tuple(rows)
 
 

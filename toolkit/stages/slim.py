@@ -62,9 +62,7 @@ class SlimStage(Stage):
         )
         context.summary["wire"] = f"{fmt.channels}x{fmt.height}x{fmt.width}"
 
-    def _plan(
-        self, context: Context, net: ReidNet, values: dict[str, Any]
-    ) -> tuple[MaskSet | None, Plan]:
+    def _plan(self, context: Context, net: ReidNet, values: dict[str, Any]) -> tuple[MaskSet | None, Plan]:
         import torch
 
         from toolkit.models.groups import find_groups
@@ -99,7 +97,7 @@ class SlimStage(Stage):
     def _cost(self, context: Context, data: RunData, net: ReidNet, slim: ReidNet, plan: Plan) -> None:
         import torch
 
-        from toolkit.surgery import cost, dry_run
+        from toolkit.surgery import cost
 
         example = torch.zeros(1, 3, *data.pictures.shape[1:3])
         costs = {name: cost(item, example, half="edge") for name, item in (("dense", net), ("slim", slim))}
@@ -114,14 +112,21 @@ class SlimStage(Stage):
                 for name, item in costs.items()
             },
         )
-        context.write_json(
-            "layers.json",
-            [
-                {"layer": row.layer, "before": row.before, "after": row.after, "why": row.why}
-                for row in dry_run(net, plan)
-            ],
-        )
+        after = {layer.layer: layer.channels for layer in costs["slim"].per_layer}
+        rows = [
+            {"layer": layer.layer, "before": layer.channels, "after": after.get(layer.layer, 0)}
+            for layer in costs["dense"].per_layer
+        ]
+        context.write_json("layers.json", [{**row, "why": _why(row, plan)} for row in rows])
         context.summary["macs"] = f"{costs['slim'].macs / costs['dense'].macs:.2f} of dense"
+
+
+def _why(row: dict[str, Any], plan: Plan) -> str:
+    if row["after"] == 0:
+        return "block removed"
+    if row["after"] == row["before"]:
+        return plan.frozen.get(row["layer"], "kept")
+    return f"{plan.source}, aligned to {plan.align}"
 
 
 def _sliced(fmt: WireFormat, plan: Plan) -> WireFormat:

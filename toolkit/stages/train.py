@@ -139,4 +139,3 @@ def _enter(settings: RunSettings, architecture: Any) -> ReidNet:
     net = build_network(architecture, settings.seed)
     load_foreign(net, path)
     return net
-
