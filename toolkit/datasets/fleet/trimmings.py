@@ -157,7 +157,7 @@ def add_roof(stage: Stage) -> None:
             bar[:, 2] += 0.09
             stage.sketch.line(bar, metal, 0.05)
     if vehicle.roof == "box":
-        luggage = box_loft(middle + 0.75, middle - 0.75, 0.36, top + 0.1, top + 0.42, 5.0)
+        luggage = box_loft(middle + 0.75, middle - 0.75, 0.36, top + 0.03, top + 0.36, 5.0)
         add_loft(stage, luggage, np.full((4, 3), 0.13), gloss=0.6)
     if vehicle.roof == "sign":
         sign = box_loft(middle + 0.12, middle - 0.12, 0.30, top, top + 0.20, 8.0)
