@@ -7,7 +7,7 @@ import numpy as np
 
 from toolkit.datasets.fleet.camera import Camera
 from toolkit.datasets.fleet.lighting import Lighting
-from toolkit.datasets.fleet.noise import ground_tile
+from toolkit.datasets.fleet.noise import TILE, TILE_BLURS, ground_tile
 from toolkit.datasets.fleet.scene import Background
 from toolkit.datasets.fleet.scenery import Polygons, draw_items
 from toolkit.datasets.fleet.sketch import fill_polygon
@@ -69,17 +69,27 @@ def _ground(kind: str, camera: Camera, lighting: Lighting, rng: np.random.Genera
     base[:] = tone * (1 + rng.normal(0, 0.03, 3))
     for polygon, colour in _markings(kind, tone, rng):
         fill_polygon(base, camera.project_clipped(polygon), colour.tolist())
-    scale = ground_tile().shape[0] / TILE_METRES
-    shift = rng.uniform(0, 256, 2)
-    to_tile = np.array([[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1.0]]) @ np.linalg.inv(
-        camera.ground_homography()
-    )
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    texture = cv2.warpPerspective(ground_tile(), to_tile, (size, size), flags=flags, borderMode=cv2.BORDER_WRAP)
+    texture = _ground_texture(camera, rng.uniform(0, TILE, 2))
     light = (lighting.diffuse(np.array([[0.0, 0.0, 1.0]]))[0] * 255).astype(np.float32)
     base *= texture[..., None]
     base *= light
     return np.clip(base, 0, 255, out=base).astype(np.uint8)
+
+
+def _ground_texture(camera: Camera, shift: np.ndarray) -> np.ndarray:
+    """Factors around 1, float32 (S, S): the tile laid on the ground, blurred first where it is seen small."""
+    per_metre = TILE / TILE_METRES
+    depth = float(np.linalg.norm(camera.position))
+    blur = int(np.clip(round(np.log2(per_metre * depth / camera.scale)), 0, TILE_BLURS - 1))
+    to_tile = np.array([[per_metre, 0, shift[0]], [0, per_metre, shift[1]], [0, 0, 1.0]])
+    centre = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])  # a pixel's index to its middle
+    return cv2.warpPerspective(
+        ground_tile(blur),
+        to_tile @ np.linalg.inv(camera.ground_homography()) @ centre,
+        (camera.size, camera.size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_WRAP,
+    )
 
 
 def _markings(kind: str, tone: float, rng: np.random.Generator) -> Polygons:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class BodySpec:
     box: Span | None = None
 
 
+_OUTLINE = (-1.0, -0.98, -0.9, 0.9, 0.98, 1.0)
 TWO = ((-0.80, -0.08), (-0.01, 0.78))
 THREE = ((-0.93, -0.56), (-0.50, 0.06), (0.12, 0.82))
 BODIES: dict[str, BodySpec] = {
@@ -100,12 +102,13 @@ class Shape:
         points = []
         for loft in self.lofts:
             for t in (0.0, 0.5, 1.0):
-                points += [loft.side(np.array([-1.0, -0.9, 0.9, 1.0]), np.full(4, t), side) for side in (1, -1)]
+                points += [loft.side(np.array(_OUTLINE), np.full(len(_OUTLINE), t), side) for side in (1, -1)]
         ground = points[0].copy()
         ground[:, 2] = 0.0
         return np.concatenate([*points, ground, ground * [1, -1, 1]])
 
 
+@lru_cache(maxsize=256)
 def shape_of(vehicle: Vehicle) -> Shape:
     """The geometry of one vehicle: its body type, scaled."""
     spec = BODIES[vehicle.body]
@@ -128,7 +131,9 @@ def shape_of(vehicle: Vehicle) -> Shape:
     )
     box = None
     if spec.box is not None:
-        box = box_loft(half * spec.box[1], half * spec.box[0], width * 1.04, belt * 0.80, top * 1.18, 24.0)
+        box = box_loft(
+            half * spec.box[1], half * spec.box[0], width * 1.04, belt * 0.80, top * 1.18, 24.0, samples=4
+        )
     return Shape(
         spec=spec,
         hull=hull,
@@ -174,6 +179,7 @@ def _hull(spec: BodySpec, half: float, width: float, belt: float) -> Loft:
         top_x=profile[:, 0],
         top_z=profile[:, 1],
         roundness=spec.roundness,
+        samples=8,
     )
 
 

@@ -19,8 +19,8 @@ class Lighting:
             [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
         )
         warm = np.array([1 + light.warmth, 1.0, 1 - light.warmth])
-        self.sun = light.sun * warm * np.array([1.0, 0.97, 0.90])
-        self.sky = light.ambient * warm * _SKY
+        self.sun = 1.15 * light.sun * warm * np.array([1.0, 0.97, 0.91])
+        self.sky = 1.3 * light.ambient * warm * _SKY
         self.light = light
 
     def diffuse(self, normals: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ class Lighting:
         mirrored = 2 * facing[:, None] * normals - to_eye
         fresnel = gloss * (0.06 + 0.94 * np.power(1 - facing, 5.0))[:, None]
         horizon = np.clip(0.5 + 2.5 * mirrored[:, 2:], 0.0, 1.0)
-        around = self.sky * 1.3 * horizon + self.sky * _GROUND * (1 - horizon)
+        around = self.sky * 1.1 * horizon + self.sky * _GROUND * (1 - horizon)
         glint = gloss * np.power(np.maximum(mirrored @ self.to_sun, 0.0), 24.0)[:, None] * self.sun * 0.8
         return albedo * self.diffuse(normals) * (1 - fresnel) + around * fresnel + glint
 

@@ -6,13 +6,15 @@ import numpy as np
 
 from toolkit.datasets.fleet.body import Shape
 from toolkit.datasets.fleet.camera import Camera
-from toolkit.datasets.fleet.geometry import Loft, normals_of
+from toolkit.datasets.fleet.geometry import Loft
 from toolkit.datasets.fleet.lighting import Lighting
 from toolkit.datasets.fleet.scene import Vehicle
 from toolkit.datasets.fleet.sketch import Sketch
 
-MUD = np.array([0.40, 0.34, 0.26])
+MUD = np.array([0.38, 0.29, 0.19])
 PLASTIC = np.array([0.07, 0.07, 0.075])
+_RIBS, _CREASE = np.linspace(-0.9, 0.9, 9), np.linspace(-0.86, 0.86, 7)
+_SPLASH = np.array([(1.0, 0.1), (0.5, 0.7), (-0.3, 0.8), (-1.1, 0.2), (-0.6, -0.6), (0.3, -0.9)])
 NORMALS = {
     "left": np.array([0.0, 1.0, 0.0]),
     "right": np.array([0.0, -1.0, 0.0]),
@@ -52,25 +54,22 @@ class Stage:
         return "front" if self.end > 0 else "rear"
 
 
-def add_loft(stage: Stage, loft: Loft, inner: int, albedo_of_level: np.ndarray, gloss: float) -> None:
+def add_loft(stage: Stage, loft: Loft, albedo_of_level: np.ndarray, gloss: float) -> None:
     """Add the visible faces of one hull.
 
     Args:
         stage: where to.
         loft: the hull.
-        inner: number of samples along its sides.
         albedo_of_level: (levels, 3), one colour for each band between two levels, the last for the top.
         gloss: of the paint.
     """
-    points, faces = loft.mesh(inner)
-    normals, centres = normals_of(points, faces)
-    to_eye = stage.camera.position - centres
-    visible = (normals * to_eye).sum(axis=1) > 0
-    normals, to_eye, faces = normals[visible], to_eye[visible], faces[visible]
+    mesh = loft.mesh
+    to_eye = stage.camera.position - mesh.centres
+    visible = np.flatnonzero((mesh.normals * to_eye).sum(axis=1) > 0)
+    normals, to_eye = mesh.normals[visible], to_eye[visible]
     to_eye /= np.linalg.norm(to_eye, axis=1, keepdims=True)
-    ring = len(points) // len(loft.levels)
-    albedo = albedo_of_level[np.minimum(faces[:, 0] // ring, len(albedo_of_level) - 1)]
-    stage.sketch.faces(points[faces], stage.lighting.shade(albedo, normals, to_eye, gloss))
+    albedo = albedo_of_level[np.minimum(mesh.levels[visible], len(albedo_of_level) - 1)]
+    stage.sketch.faces(mesh.corners[visible], stage.lighting.shade(albedo, normals, to_eye, gloss))
 
 
 def add_hull(stage: Stage) -> None:
@@ -84,14 +83,14 @@ def add_hull(stage: Stage) -> None:
         albedo[0] = PLASTIC
     middle = np.append((hull.levels[1:] + hull.levels[:-1]) / 2, 1.0)
     mud = (vehicle.dirt * 0.75 * np.power(1 - middle, 1.6))[:, None]
-    add_loft(stage, hull, 8, albedo * (1 - mud) + MUD * mud, gloss=1 - 0.6 * vehicle.dirt)
+    add_loft(stage, hull, albedo * (1 - mud) + MUD * mud, gloss=1 - 0.6 * vehicle.dirt)
 
 
 def add_cabin(stage: Stage) -> None:
     """The upper body; its glass is added by ``windows``."""
     cabin = stage.shape.cabin
     albedo = np.repeat(np.array(stage.vehicle.paint)[None], len(cabin.levels), axis=0)
-    add_loft(stage, cabin, 5, albedo, gloss=1 - 0.6 * stage.vehicle.dirt)
+    add_loft(stage, cabin, albedo, gloss=1 - 0.6 * stage.vehicle.dirt)
 
 
 def add_box(stage: Stage) -> None:
@@ -100,10 +99,10 @@ def add_box(stage: Stage) -> None:
     if box is None:
         return
     colour = 0.25 * np.array(stage.vehicle.paint) + 0.62
-    add_loft(stage, box, 4, np.repeat(colour[None], len(box.levels), axis=0), gloss=0.2)
+    add_loft(stage, box, np.repeat(colour[None], len(box.levels), axis=0), gloss=0.2)
     if stage.side:
         rib = stage.lit(colour * 0.8, stage.side_name)
-        for along in np.linspace(-0.9, 0.9, 9):
+        for along in _RIBS:
             stage.sketch.line(box.side([along] * 2, [0.05, 0.94], stage.side), rib, 0.03)
     if stage.end < 0:
         seam = stage.lit(colour * 0.5, "rear")
@@ -125,9 +124,8 @@ def add_seams(stage: Stage) -> None:
     edges += [edges[0] - 0.95 * (i + 1) for i in range(rows)]
     for x in edges:
         stage.sketch.line(hull.side([x / half] * 4, [0.16, 0.5, 0.8, 0.99], side), seam, 0.018)
-    crease = np.linspace(-0.86, 0.86, 7)
     bright = stage.lit(np.minimum(paint * 1.15 + 0.04, 1.0), stage.side_name)
-    stage.sketch.line(hull.side(crease, np.full(7, 0.66), side), bright, 0.018)
+    stage.sketch.line(hull.side(_CREASE, np.full(7, 0.66), side), bright, 0.018)
     handle = stage.lit((0.75, 0.75, 0.76) if stage.vehicle.trim == "chrome" else paint * 0.6, stage.side_name)
     for x in edges[1:]:
         u = np.array([x + 0.10, x + 0.26]) / half
@@ -141,8 +139,8 @@ def add_dirt(stage: Stage) -> None:
         return
     rng = np.random.default_rng(vehicle.dirt_seed)
     count = int(vehicle.dirt * 34)
-    along, up = rng.uniform(-0.9, 0.9, count), rng.beta(1.2, 2.5, count) * 0.9
-    sizes, strength = rng.uniform(0.02, 0.075, count), rng.uniform(0.4, 0.9, count)
+    along, up = rng.uniform(-0.9, 0.9, count), 0.16 + rng.beta(1.2, 2.5, count) * 0.7
+    sizes, strength = rng.uniform(0.015, 0.06, count), rng.uniform(0.4, 0.9, count)
     paint = np.array(vehicle.paint)
     for visible, surface, points in (
         (stage.side, stage.side_name, hull.side(along, up, stage.side or 1)),
@@ -157,6 +155,6 @@ def add_dirt(stage: Stage) -> None:
 
 
 def _blob(on_side: bool) -> np.ndarray:
-    angle = np.linspace(0, 2 * np.pi, 6, endpoint=False)
-    flat, zero = np.stack([np.cos(angle), 0.7 * np.sin(angle)]), np.zeros(6)
-    return np.stack([flat[0], zero, flat[1]] if on_side else [zero, flat[0], flat[1]], axis=1)
+    zero = np.zeros(len(_SPLASH))
+    x, z = _SPLASH.T
+    return np.stack([x, zero, z] if on_side else [zero, x, z], axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 from toolkit.datasets.fleet.paint import Stage
 from toolkit.datasets.fleet.scene import Plate
 
-WIDTH, HEIGHT = 0.60, 0.17  # m
+WIDTH, HEIGHT = 0.64, 0.18  # m
 CELL_W, CELL_H, MARGIN = 44, 76, 12
 LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
 DIGITS = "0123456789"

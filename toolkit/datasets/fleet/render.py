@@ -62,7 +62,7 @@ def render(scene: Scene, size: int = 128) -> Rendered:
 
 def _assemble(stage: Stage, scene: Scene) -> tuple[np.ndarray | None, windows.Seen]:
     """Put all parts on the sketch, far to near."""
-    far = -(stage.side or 1)
+    behind, beside = _mirrors(stage)
     wheels.add_tyres(stage)
     if stage.shape.box is not None and stage.camera.position[0] > 0:
         paint.add_box(stage)
@@ -71,6 +71,7 @@ def _assemble(stage: Stage, scene: Scene) -> tuple[np.ndarray | None, windows.Se
     trimmings.add_front(stage)
     trimmings.add_rear(stage)
     decals.add_decals(stage, "hood")
+    trimmings.add_bed(stage)
     if stage.shape.box is None:
         decals.add_decals(stage, "rear")
     paint.add_dirt(stage)
@@ -78,10 +79,12 @@ def _assemble(stage: Stage, scene: Scene) -> tuple[np.ndarray | None, windows.Se
     if stage.shape.box is None:
         decals.add_decals(stage, "side")
     corners = plate.add_plate(stage, scene.plate)
-    trimmings.add_mirror(stage, far)
+    for side in behind:
+        trimmings.add_mirror(stage, side)
     paint.add_cabin(stage)
     seen = windows.add_windows(stage, scene.occupants)
-    trimmings.add_mirror(stage, -far)
+    for side in beside:
+        trimmings.add_mirror(stage, side)
     if stage.shape.box is not None:
         if stage.camera.position[0] <= 0:
             paint.add_box(stage)
@@ -92,12 +95,21 @@ def _assemble(stage: Stage, scene: Scene) -> tuple[np.ndarray | None, windows.Se
     return corners, seen
 
 
+def _mirrors(stage: Stage) -> tuple[list[int], list[int]]:
+    """Sides whose outside mirror is drawn before the cabin, and after it."""
+    if stage.end > 0:
+        return [], [1, -1]
+    y = stage.camera.position[1]
+    hidden = [side for side in (1, -1) if side * y < stage.shape.half_width + 0.5]
+    return hidden, [side for side in (1, -1) if side not in hidden]
+
+
 def _framed(scene: Scene, shape: Shape, outline: np.ndarray) -> np.ndarray:
     """What fills the picture: the whole vehicle, or the part of one end around its plate."""
     if scene.view.frame == "vehicle":
         return outline
     centre = shape.plates[-1 if scene.view.frame == "rear" else 1]
-    half, low, high = 0.68, max(centre[2] - 0.62, 0.0), centre[2] + 0.62
+    half, low, high = 0.76, max(centre[2] - 0.60, 0.0), centre[2] + 0.92
     return np.array([(centre[0], y, z) for y in (-half, half) for z in (low, high)])
 
 

@@ -12,18 +12,18 @@ from toolkit.datasets.fleet.plate import draw_text
 from toolkit.datasets.fleet.scene import Background, Body, Decal, Occupant, Plate, Rgb, Scene, Vehicle
 from toolkit.datasets.fleet.settings import Binding, FleetSettings
 
-# Streets are mostly white, grey and black: colour alone does not tell vehicles apart.
+# Half of the vehicles are white, grey or black: colour alone does not tell them apart.
 PAINTS: dict[str, tuple[float, Rgb]] = {
-    "white": (0.26, (0.88, 0.88, 0.86)),
-    "gray": (0.22, (0.48, 0.49, 0.51)),
-    "black": (0.18, (0.06, 0.06, 0.07)),
-    "blue": (0.09, (0.10, 0.20, 0.48)),
-    "red": (0.09, (0.58, 0.07, 0.08)),
-    "brown": (0.04, (0.30, 0.20, 0.14)),
-    "golden": (0.03, (0.62, 0.53, 0.34)),
-    "green": (0.04, (0.12, 0.32, 0.18)),
-    "yellow": (0.03, (0.86, 0.70, 0.10)),
-    "orange": (0.02, (0.85, 0.38, 0.08)),
+    "white": (0.20, (0.88, 0.88, 0.86)),
+    "gray": (0.17, (0.48, 0.49, 0.51)),
+    "black": (0.13, (0.06, 0.06, 0.07)),
+    "blue": (0.12, (0.10, 0.20, 0.48)),
+    "red": (0.12, (0.58, 0.07, 0.08)),
+    "brown": (0.06, (0.30, 0.20, 0.14)),
+    "golden": (0.05, (0.62, 0.53, 0.34)),
+    "green": (0.07, (0.12, 0.32, 0.18)),
+    "yellow": (0.05, (0.86, 0.70, 0.10)),
+    "orange": (0.03, (0.85, 0.38, 0.08)),
 }
 BODY_SHARES = {
     "sedan": 0.28, "suv": 0.20, "hatchback": 0.16, "van": 0.10, "mpv": 0.07,
@@ -45,7 +45,7 @@ def _pick(rng: np.random.Generator, options: tuple[Rgb, ...]) -> Rgb:
 
 
 def _jitter(rng: np.random.Generator, colour: Rgb, spread: float) -> Rgb:
-    value = np.clip(np.array(colour) * (1 + rng.normal(0, spread)) + rng.normal(0, spread / 4, 3), 0.01, 0.98)
+    value = np.clip(np.array(colour) * (1 + rng.normal(0, spread)) * (1 + rng.normal(0, 0.05, 3)), 0.01, 0.98)
     return cast("Rgb", tuple(round(float(v), 4) for v in value))
 
 
@@ -84,7 +84,7 @@ def draw_vehicle(rng: np.random.Generator) -> Vehicle:
 
 
 def _draw_decals(rng: np.random.Generator, car: bool) -> tuple[Decal, ...]:
-    count = int(rng.choice([0, 1, 2, 3], p=(0.55, 0.25, 0.15, 0.05) if car else (0.10, 0.30, 0.35, 0.25)))
+    count = int(rng.choice([0, 1, 2, 3], p=(0.40, 0.32, 0.20, 0.08) if car else (0.10, 0.30, 0.35, 0.25)))
     decals = []
     for _ in range(count):
         where = str(rng.choice(["side", "hood", "rear"], p=(0.55, 0.15, 0.30)))
@@ -150,7 +150,7 @@ def draw_scene(settings: FleetSettings, identity: int, picture: int, camera: int
         return np.random.default_rng([settings.seed, tag, identity, *number])
 
     vehicle = identity_vehicle(settings, identity)
-    spec = spec_of(camera)
+    spec = spec_of(camera, settings.views)
     rng = source(_VIEW, "per_picture")
     return Scene(
         vehicle=vehicle,

@@ -19,9 +19,9 @@ def _circle(up: float) -> Patch:
 # Corners (across, up) on the left half; mirrored for the right.
 FRONT_LAMPS: tuple[Patch, ...] = (
     ((0.55, 0.56), (0.97, 0.58), (0.97, 0.80), (0.58, 0.76)),
-    ((0.48, 0.60), (0.98, 0.66), (0.985, 0.84), (0.62, 0.72)),
+    ((0.50, 0.58), (0.98, 0.58), (0.985, 0.88), (0.62, 0.78)),
     _circle(0.66),
-    ((0.42, 0.68), (0.98, 0.72), (0.985, 0.80), (0.44, 0.74)),
+    ((0.40, 0.66), (0.98, 0.66), (0.985, 0.84), (0.44, 0.78)),
 )
 REAR_LAMPS: tuple[Patch, ...] = (
     ((0.74, 0.52), (0.96, 0.52), (0.97, 0.90), (0.76, 0.90)),
@@ -66,7 +66,7 @@ def add_front(stage: Stage) -> None:
         on = stage.lighting.light.lamps_on
         colour = np.array([1.0, 0.98, 0.90]) if on else stage.lit((0.88, 0.90, 0.93), "front")
         stage.sketch.fill(glass, colour)
-        stage.sketch.line(glass, stage.lit(PLASTIC, "front"), 0.025, closed=True)
+        stage.sketch.line(glass, stage.lit(PLASTIC * 2, "front"), 0.015, closed=True)
 
 
 def add_rear(stage: Stage) -> None:
@@ -111,6 +111,19 @@ def add_rear_extras(stage: Stage) -> None:
         stage.sketch.fill(wing, stage.lit(np.array(vehicle.paint) * 0.7, "top"))
 
 
+def add_bed(stage: Stage) -> None:
+    """A pickup's open bed, seen from above."""
+    if stage.vehicle.body != "pickup":
+        return
+    hull = stage.shape.hull
+    front = stage.shape.cabin.rear[0] / hull.front.max() - 0.03
+    along = np.array([-0.93, front, front, -0.93])
+    stage.sketch.fill(hull.top(along, [-0.84, -0.84, 0.84, 0.84]), stage.lit(PLASTIC * 1.6, "top"))
+    stage.sketch.fill(
+        hull.top(along * [0.97, 1, 1, 0.97], [-0.7, -0.7, 0.7, 0.7]), stage.lit(PLASTIC * 2.6, "top")
+    )
+
+
 def add_mirror(stage: Stage, side: int) -> None:
     """An outside mirror."""
     cabin, vehicle = stage.shape.cabin, stage.vehicle
@@ -144,8 +157,8 @@ def add_roof(stage: Stage) -> None:
             bar[:, 2] += 0.09
             stage.sketch.line(bar, metal, 0.05)
     if vehicle.roof == "box":
-        add_loft(stage, box_loft(middle + 0.75, middle - 0.75, 0.36, top + 0.1, top + 0.42, 5.0),
-                 3, np.full((4, 3), 0.13), gloss=0.6)  # fmt: skip
+        luggage = box_loft(middle + 0.75, middle - 0.75, 0.36, top + 0.03, top + 0.36, 5.0)
+        add_loft(stage, luggage, np.full((4, 3), 0.13), gloss=0.6)
     if vehicle.roof == "sign":
         sign = box_loft(middle + 0.12, middle - 0.12, 0.30, top, top + 0.20, 8.0)
-        add_loft(stage, sign, 2, np.tile([0.95, 0.80, 0.15], (4, 1)), gloss=0.1)
+        add_loft(stage, sign, np.tile([0.95, 0.80, 0.15], (4, 1)), gloss=0.1)

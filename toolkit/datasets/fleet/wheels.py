@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from toolkit.datasets.fleet.geometry import disc
@@ -43,6 +45,7 @@ def add_discs(stage: Stage) -> None:
         stage.sketch.fill(disc(centre, radius * 0.2, 8), rim * 0.85)
 
 
+@lru_cache(maxsize=16)
 def _gaps(spokes: int) -> list[np.ndarray]:
     """The dark openings between the spokes of a rim of radius 1."""
     if spokes == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import cv2
@@ -84,12 +85,14 @@ def _panes(stage: Stage) -> list[tuple[np.ndarray, float]]:
 
 def _faces(points: np.ndarray, eye: np.ndarray) -> bool:
     """Whether a pane's outer side is turned to the eye; a sliver counts as turned away."""
-    normal = np.cross(points[len(points) // 2] - points[0], points[-1] - points[len(points) // 2 - 1])
-    centre = points.mean(axis=0)
+    half = len(points) // 2
+    (a, b, c), (d, e, f) = points[half] - points[0], points[-1] - points[half - 1]
+    normal = np.array([b * f - c * e, c * d - a * f, a * e - b * d])
+    centre = (points[0] + points[half]) / 2
     if normal[:2] @ centre[:2] < 0:
         normal = -normal
     to_eye = eye - centre
-    return bool(normal @ to_eye > 0.08 * np.linalg.norm(normal) * np.linalg.norm(to_eye))
+    return bool(normal @ to_eye > 0.08 * math.sqrt((normal @ normal) * (to_eye @ to_eye)))
 
 
 def _figures(stage: Stage, occupants: tuple[Occupant, ...]) -> list[_Figure]:

@@ -23,7 +23,7 @@ from toolkit.progress import track
 
 logger = logging.getLogger(__name__)
 FILE_NAME = "fleet.json"
-RENDERER = 1  # raise when the same settings give other pictures
+RENDERER = 2  # raise when the same settings give other pictures
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ def _is_ready(root: Path, stamp: str) -> bool:
     if marker.exists():
         if marker.read_text(encoding="utf-8") == stamp:
             return True
-        raise DataError(f"{root} holds a fleet of other settings; choose another data.root or delete that folder")
+        raise DataError(
+            f"{root} holds a fleet of other settings or of another version; choose another data.root or delete it"
+        )
     if any(root.iterdir()):
         raise DataError(f"{root} is not empty and holds no fleet; choose another data.root")
     return False
