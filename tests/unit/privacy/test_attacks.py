@@ -26,7 +26,7 @@ def test_ridge_inverts_a_linear_edge_exactly_in_both_designs():
         train, test = pairs(60), pairs(20, seed=5)
         if design == "picture":
             train, test = _coarse(train), _coarse(test)
-        attack = Ridge(RidgeSettings(design=design, features=432, side=8, penalties=(1e-6,)))
+        attack = Ridge(RidgeSettings(design=design, features=432, side=8, penalties=(1e-6, 0.1, 1.0)))
         report = attack.fit(train, test)
         pictures = attack.reconstruct(test.parts[0].codes)
         assert report.chosen["design"] == design
