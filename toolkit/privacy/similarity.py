@@ -81,6 +81,11 @@ def ssim(a: Values, b: Values, *, data_range: float) -> Values:
 
 def ssim_tensor(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
     """Differentiable SSIM ``(N,)`` of ``(N, C, H, W)`` tensors; computed in the tensors' own precision."""
+    return ssim_map(x, y, data_range=data_range).flatten(1).mean(1)
+
+
+def ssim_map(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
+    """SSIM of every channel and position ``(N, C, H, W)``; see :func:`ssim`."""
     height, width = x.shape[-2:]
     if min(height, width) < WINDOW:
         raise AttackError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW} pixels, not {height} x {width}")
@@ -92,7 +97,7 @@ def ssim_tensor(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
     product = mean_x * mean_y
     luminance = (2 * product + c1) / (squares + c1)
     structure = (2 * (xy - product) + c2) / ((xx + yy - squares).clamp_min(0) + c2)
-    return (luminance * structure).flatten(1).mean(1)
+    return luminance * structure
 
 
 @lru_cache(maxsize=16)

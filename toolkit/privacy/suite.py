@@ -136,11 +136,7 @@ def attack_variant(
     """Like :func:`run_attack`, from one object."""
     folder.mkdir(parents=True, exist_ok=True)
     tag = _fingerprint(data)
-    parts = [Part(data.codes, data.pictures, data.train)]
-    if settings.mirror and data.encode:
-        path = folder / "mirror_codes.npy"
-        parts.append(mirror_part(data.pictures, data.train, data.encode, data.codes.step, path))
-    train, validation = Pairs(parts), data.pairs(data.validation)
+    train, validation = _own_pairs(data, settings, folder, tag)
     shown = _spread(len(data.test), settings.pictures_shown)
     attackers, failed, kept = [], [], {"original": data.pictures[data.test[shown]]}
     for options in settings.chosen(tools):
@@ -169,6 +165,46 @@ def attack_variant(
     )
     result.save(folder)
     return result
+
+
+def reconstruct_with(
+    label: str,
+    rows: Indices,
+    data: AttackData,
+    settings: AttackSettings,
+    folder: Path,
+    tools: Tools = NO_TOOLS,
+) -> Pictures:
+    """Reconstructions of any pictures by an attacker of an earlier :func:`attack_variant`, for leaks by name.
+
+    A learned attacker is read from its finished checkpoint in ``folder``, not trained again.
+
+    Raises:
+        AttackError: the settings have no attacker of that label.
+    """
+    for options in settings.chosen(tools):
+        if label == (options.label or options.kind):
+            attack = make_attack(options, tools)
+            attack.fit(*_own_pairs(data, settings, folder, _fingerprint(data)), folder / label)
+            return attack.reconstruct(data.codes, rows)
+    raise AttackError(f"no attacker {label!r} in this suite")
+
+
+def _own_pairs(data: AttackData, settings: AttackSettings, folder: Path, tag: str) -> tuple[Pairs, Pairs]:
+    """The adversary's pairs, with mirror images that were encoded once, and its validation pairs."""
+    parts = [Part(data.codes, data.pictures, data.train)]
+    if settings.mirror and data.encode:
+        path, key = folder / "mirror_codes.npy", folder / "mirror_codes.key"
+        encode = data.encode
+        if path.exists() and key.exists() and key.read_text(encoding="utf-8") == tag:
+            stored = np.load(path, mmap_mode="r", allow_pickle=False)
+            mirrored = np.ascontiguousarray(data.pictures[data.train][:, :, ::-1])
+            parts.append(Part(WireCodes(stored, data.codes.step), mirrored, np.arange(len(stored))))
+        else:
+            key.unlink(missing_ok=True)
+            parts.append(mirror_part(data.pictures, data.train, encode, data.codes.step, path))
+            key.write_text(tag, encoding="utf-8")
+    return Pairs(parts), data.pairs(data.validation)
 
 
 def _run_one(

@@ -11,11 +11,12 @@ from toolkit.errors import ArtifactError, AttackError
 from toolkit.privacy.anchors import Anchors, mean_picture, measurable
 from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
 from toolkit.privacy.attacks.ridge import RidgeSettings
+from toolkit.privacy.attacks.training import DecoderTraining
 from toolkit.privacy.codes import WireCodes
 from toolkit.privacy.result import AttackResult
 from toolkit.privacy.settings import AttackSettings
 from toolkit.privacy.statistics import estimate, mean
-from toolkit.privacy.suite import AttackData, attack_variant, run_attack
+from toolkit.privacy.suite import AttackData, attack_variant, reconstruct_with, run_attack
 from toolkit.wire import WireFormat
 
 VARIANT = "dense-fp32-float-w8-onnxruntime"
@@ -286,3 +287,22 @@ def test_encode_is_used_for_mirror_images(tmp_path, result):
     found = attack_variant(d, suite, tmp_path, VARIANT, anchors=result[0].anchors)
     assert sum(seen) == 80
     assert found.attackers[0].fit.pairs == 160
+
+
+def test_reconstructions_of_other_pictures_come_from_the_finished_checkpoint(result, monkeypatch):
+    found, folder = result
+    monkeypatch.setattr(DecoderTraining, "_advance", lambda *a: pytest.fail("trained again"))
+    shown = np.asarray(data().test)[list(found.shown)]
+    again = reconstruct_with("net", shown, data(), SUITE, folder)
+    assert np.abs(again.astype(int) - found.reconstructions["net"]).max() <= 1
+    with pytest.raises(AttackError, match="no attacker"):
+        reconstruct_with("nobody", shown, data(), SUITE, folder)
+
+
+def test_mirror_images_are_encoded_once(tmp_path, result):
+    calls = []
+    d = dataclasses.replace(data(), encode=lambda p: (calls.append(len(p)), fold(p))[1])
+    suite = SUITE.model_copy(update={"attackers": (RidgeSettings(),)})
+    for _ in range(2):
+        attack_variant(d, suite, tmp_path, VARIANT, anchors=result[0].anchors)
+    assert sum(calls) == 80

@@ -56,7 +56,7 @@ class InverseNetworkSettings(AttackerSettings):
     @classmethod
     def screening(cls, **changes: object) -> InverseNetworkSettings:
         """Quick: one cycle of a small residual decoder; convergence is not tested."""
-        return cls.model_validate({"label": "screening", **changes})
+        return cls.model_validate({"label": "screening", "steps": 800, **changes})
 
     @classmethod
     def headline(cls, **changes: object) -> InverseNetworkSettings:

@@ -151,7 +151,7 @@ class Shadow(Attack):
             loss.backward()
             nn.utils.clip_grad_norm_(self._shadow.parameters(), 1.0)
             optimizer.step()
-            total = float(loss)
+            total = loss.item()
             if not math.isfinite(total):
                 raise AttackError(f"shadow: the loss is not finite at step {step}; lower learning_rate")
         self._shadow.eval()
