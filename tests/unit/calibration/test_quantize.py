@@ -244,7 +244,7 @@ def test_the_report_is_json():
 
     report = json.loads(json.dumps(quantized("residual").report()))
     assert report["pictures"] == 16
-    assert report["agreement"]["a/cpu"]["codes"] == 16 * 64 * 16
+    assert report["agreement"]["a/cpu"]["codes"] == 8 * 64 * 16
     assert coverage(quantized("residual").forms["a"]).share == 1.0
 
 
