@@ -90,7 +90,8 @@ class Run:
 def main() -> None:
     options = _options()
     run = Run(options.run)
-    methods = (*OURS, *PEERS, *(MODELOPT if options.modelopt else ()))
+    everything = (*OURS, *PEERS, *(MODELOPT if options.modelopt else ()))
+    methods = tuple(options.methods or everything)
     report: dict[str, Any] = {
         "machine": describe_machine(),
         "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__, "numpy": np.__version__},
@@ -117,6 +118,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("run", type=Path)
     parser.add_argument("--networks", nargs="+", default=["dense", "slim"])
     parser.add_argument("--counts", nargs="+", type=int, default=[64, 256])
+    parser.add_argument("--methods", nargs="+", choices=(*OURS, *PEERS, *MODELOPT))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--modelopt", help="interpreter of an environment with nvidia-modelopt")
@@ -147,7 +149,7 @@ def _one_setting(
         model = onnx.load(folder / f"{method}.onnx")
         quality = reference.quality(model, ours=method in OURS)
         extra = {}
-        if method in OURS:
+        if method == OURS[0]:
             extra["cpu_form"] = reference.quality(onnx.load(folder / f"{method}.onnx.cpu.onnx"), ours=True)
         found.append(
             {

@@ -18,9 +18,10 @@ from calibration.table import TABLE
 from calibration.thresholds import expected_squared_error, thresholds, weight_thresholds
 
 METHODS: tuple[Method, ...] = ("mse", "minmax", "percentile", "entropy")
-WEIGHT_METHODS: tuple[WeightMethod, ...] = ("mse", "minmax", "percentile")
+WEIGHT_METHODS: tuple[WeightMethod, ...] = ("mse", "minmax")
 SAME = 0.01
 CLEARLY = 1.1
+HOPELESS = 2.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _decide_group(
     method = str(methods[0])
     if judge is not None and len(methods) > 1:
         for point in members:
-            found = judge.activation(point, _distinct(scales), seen.histograms[point.tensor])
+            found = judge.activation(point, _worth_trying(scales, histogram), seen.histograms[point.tensor])
             errors = {name: errors.get(name, 0.0) + value for name, value in found.items()}
         method = _best(errors)
     return Decision(head.tensor, "activation", method, limits[method], scales[method], limits, errors, note)
@@ -152,11 +153,17 @@ def _best(errors: Mapping[str, float]) -> str:
     return "mse" if errors.get("mse", np.inf) <= CLEARLY * errors[least] else least
 
 
-def _distinct(scales: Mapping[str, float]) -> dict[str, float]:
-    """Scales that differ by more than a percent from those before them; others are not worth a run."""
+def _worth_trying(scales: Mapping[str, float], histogram: StreamingHistogram) -> dict[str, float]:
+    """Scales that differ by more than a percent from those before them and whose error is not hopeless.
+
+    How an error travels to the wire depends on its kind (rounding or clipping), but hardly by more than a factor
+    of two at one tensor.
+    """
+    errors = expected_squared_error(histogram, np.asarray(list(scales.values())) * TABLE.activation_codes[1])
     kept: dict[str, float] = {}
-    for name, scale in scales.items():
-        if all(abs(scale - other) > SAME * other for other in kept.values()):
+    for (name, scale), error in zip(scales.items(), errors, strict=True):
+        hopeful = error <= HOPELESS * errors.min()
+        if hopeful and all(abs(scale - other) > SAME * other for other in kept.values()):
             kept[name] = scale
     return kept
 
@@ -215,7 +222,7 @@ def _decide_weight(
     others = tuple(axis for axis in range(weight.ndim) if axis != layer.axis)
     dead = int(np.sum(~weight.any(axis=others)))
     if dead:
-        note = f"{dead} of {scale.size} channels are all zero; slim the network{'; ' if note else ''}{note}"
+        note = f"{dead} of {scale.size} channels are all zero (padding or dead){'; ' if note else ''}{note}"
     largest = {name: float(limit.max()) for name, limit in limits.items()}
     decision = Decision(layer.node, "weight", method, largest[method], float(scale.max()), largest, errors, note)
     return decision, scale

@@ -142,9 +142,7 @@ def _finish(prepared: Prepared, seen: Observations, settings: CalibrationSetting
     wire = prepared.wire
     clipped = np.clip(feature, np.float32(wire.low * wire.step), np.float32(wire.high * wire.step))
     reference = np.clip(np.rint(feature / np.float32(wire.step)), wire.low, wire.high).astype(np.int8)
-    for decision in decisions:
-        if decision.note and decision.method != "wire":
-            logger.warning("%s %s %s", decision.kind, decision.tensor, decision.note)
+    _log_notes(decisions)
     return Quantized(
         forms=forms,
         plan=plan,
@@ -157,6 +155,14 @@ def _finish(prepared: Prepared, seen: Observations, settings: CalibrationSetting
         observations=seen,
         settings=settings,
     )
+
+
+def _log_notes(decisions: tuple[Decision, ...]) -> None:
+    """Dead activations are a warning; zero channels are usual in aligned slim networks."""
+    for decision in decisions:
+        if decision.note and decision.method != "wire":
+            level = logging.WARNING if decision.kind == "activation" else logging.INFO
+            logger.log(level, "%s %s %s", decision.kind, decision.tensor, decision.note)
 
 
 def _scales(

@@ -41,7 +41,7 @@ class CalibrationSettings:
     percentile: float = 99.99
     bins: int = 8192
     forward_pictures: int = 8
-    probe_pictures: int = 16
+    probe_pictures: int = 8
     judge_pictures: int = 4
     keep_float: tuple[str, ...] = field(default=())
     first_layer: Choice = "int8"
