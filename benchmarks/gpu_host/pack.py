@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import lzma
 import shutil
 import subprocess
 import sys
@@ -56,6 +55,19 @@ def packages(python: Path, site: Path, names: list[str]) -> None:
         subprocess.run([*pip, *names], check=True)
 
 
+def compress(tree: Path, archive: Path) -> None:
+    """The tree as .tar.xz, on all cores."""
+    with archive.open("wb") as target:
+        command = ["xz", "--threads=0", "-6", "--stdout"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=target) as xz:
+            assert xz.stdin is not None
+            with tarfile.open(fileobj=xz.stdin, mode="w|") as tar:
+                tar.add(tree, arcname=ROOT)
+            xz.stdin.close()
+        if xz.returncode:
+            raise SystemExit(f"xz ended with code {xz.returncode}")
+
+
 def split(archive: Path, out: Path, size: int) -> int:
     """Cut a file into parts and write their checksums."""
     sums, number = [], 0
@@ -84,8 +96,7 @@ def main() -> None:
         standins.make(tree / "site/tensorrt/libnvinfer_plugin.so.8", tree / "standins")
         (tree / "env.sh").write_text(ENVIRONMENT, encoding="ascii")
         archive = Path(work) / "all.tar.xz"
-        with lzma.open(archive, "wb", preset=6) as compressed, tarfile.open(fileobj=compressed, mode="w|") as tar:
-            tar.add(tree, arcname=ROOT)
+        compress(tree, archive)
         count = split(archive, options.out, options.part_mib << 20)
     print(f"{count} parts in {options.out}", file=sys.stderr)
 

@@ -27,6 +27,7 @@ class CudaBinding(Protocol):
     def allocate(self, size: int) -> int: ...
     def free(self, pointer: int) -> None: ...
     def host_buffer(self, size: int) -> NDArray[np.uint8]: ...
+    def free_host(self, buffer: NDArray[np.uint8]) -> None: ...
     def to_device(self, pointer: int, source: NDArray[Any], stream: int) -> None: ...
     def to_host(self, target: NDArray[Any], pointer: int, stream: int) -> None: ...
     def new_stream(self) -> int: ...
@@ -133,6 +134,9 @@ class _PyCuda:
         buffer: NDArray[np.uint8] = self._driver.pagelocked_empty(size, np.uint8)
         return buffer
 
+    def free_host(self, buffer: NDArray[np.uint8]) -> None:
+        """pycuda frees it with the last reference."""
+
     def to_device(self, pointer: int, source: NDArray[Any], stream: int) -> None:
         self._driver.memcpy_htod_async(pointer, source, self._streams[stream])
 
@@ -181,6 +185,7 @@ class _CudaPython:
         self._context = self._check(driver.cuDevicePrimaryCtxRetain(self._device))
         self._check(driver.cuCtxPushCurrent(self._context))
         self._streams: list[int] = []
+        self._events: list[Any] = []
         self._pinned: list[int] = []
 
     def _check(self, result: Any) -> Any:
@@ -208,6 +213,11 @@ class _CudaPython:
         self._pinned.append(address)
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
+    def free_host(self, buffer: NDArray[np.uint8]) -> None:
+        address = int(buffer.ctypes.data)
+        self._pinned.remove(address)
+        self._check(self._driver.cuMemFreeHost(address))
+
     def to_device(self, pointer: int, source: NDArray[Any], stream: int) -> None:
         self._check(self._driver.cuMemcpyHtoDAsync(pointer, source.ctypes.data, source.nbytes, stream))
 
@@ -224,7 +234,9 @@ class _CudaPython:
         self._check(self._driver.cuStreamSynchronize(stream))
 
     def new_event(self) -> Any:
-        return self._check(self._driver.cuEventCreate(0))
+        event = self._check(self._driver.cuEventCreate(0))
+        self._events.append(event)
+        return event
 
     def record(self, event: Any, stream: int) -> None:
         self._check(self._driver.cuEventRecord(event, stream))
@@ -238,11 +250,14 @@ class _CudaPython:
         return int(free), int(total)
 
     def close(self) -> None:
+        for event in self._events:
+            self._check(self._driver.cuEventDestroy(event))
         for stream in self._streams:
             self._check(self._driver.cuStreamDestroy(stream))
         for address in self._pinned:
             self._check(self._driver.cuMemFreeHost(address))
         self._streams.clear()
+        self._events.clear()
         self._pinned.clear()
         self._check(self._driver.cuCtxPopCurrent())
         self._check(self._driver.cuDevicePrimaryCtxRelease(self._device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,6 +81,7 @@ class TensorRTEngine:
         self._engine, self._context = engine, context
         self.inputs, self.outputs = self._read_specs(trt, engine)
         self._stream = self._cuda.binding.new_stream()
+        self._events = self._cuda.binding.new_event(), self._cuda.binding.new_event()
         self._slots: dict[str, _Slot] = {}
 
     def _read_specs(self, trt: ModuleType, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -120,14 +121,16 @@ class TensorRTEngine:
         return TensorRTBinding(self)
 
     def _slot(self, name: str, shape: tuple[int, ...], dtype: str) -> _Slot:
-        old = self._slots.get(name)
-        if old is None or old.host.shape != shape:
-            if old is not None:
-                self._cuda.free(old.pointer)
-            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            host = self._cuda.binding.host_buffer(size).view(dtype).reshape(shape)
-            self._slots[name] = _Slot(self._cuda.allocate(size), host)
-        slot = self._slots[name]
+        """Buffers of a tensor in this shape; they grow with the largest batch seen and never shrink."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        slot = self._slots.get(name)
+        if slot is None or slot.raw.nbytes < size:
+            if slot is not None:
+                self._cuda.free(slot.pointer)
+                self._cuda.binding.free_host(slot.raw)
+            slot = _Slot(self._cuda.allocate(size), self._cuda.binding.host_buffer(size))
+            self._slots[name] = slot
+        slot.host = slot.raw[:size].view(dtype).reshape(shape)
         if not self._context.set_tensor_address(name, slot.pointer):
             raise EngineError(f"TensorRT refuses the buffer of {name}: {self._log.reason()}")
         return slot
@@ -158,7 +161,7 @@ class TensorRTEngine:
     def gpu_time_ms(self) -> float:
         """One run's time on the GPU alone, between two CUDA events, without transfers."""
         cuda = self._cuda.binding
-        start, end = cuda.new_event(), cuda.new_event()
+        start, end = self._events
         cuda.record(start, self._stream)
         self.enqueue()
         cuda.record(end, self._stream)
@@ -196,7 +199,8 @@ class TensorRTEngine:
 @dataclass
 class _Slot:
     pointer: int
-    host: NDArray[Any]
+    raw: NDArray[np.uint8]
+    host: NDArray[Any] = field(init=False)
 
 
 class TensorRTBinding:
