@@ -114,9 +114,7 @@ class Plan(_Frozen):
             if not group.kept:
                 raise PlanError(f"plan: group {name} keeps no channel; remove the block instead")
             if not {*group.aligned, *group.constant, *group.refused} <= set(group.kept):
-                raise PlanError(
-                    f"plan: group {name} lists channels as aligned, constant or refused but not as kept"
-                )
+                raise PlanError(f"plan: group {name} has aligned, constant or refused channels that are not kept")
         if len(set(self.removed_blocks)) != len(self.removed_blocks):
             raise PlanError("plan: a block is removed twice")
 

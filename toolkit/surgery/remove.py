@@ -19,7 +19,7 @@ from toolkit.surgery.deviation import Deviation, compare
 from toolkit.surgery.errors import PlanError, SurgeryError
 from toolkit.surgery.fold import fold_constants, multiply_masks, new_biases
 from toolkit.surgery.plan import Plan, fingerprint
-from toolkit.surgery.run import clone, example_for, outputs_of, replace_module
+from toolkit.surgery.run import clone, example_for, noise_like, outputs_of, replace_module
 from toolkit.surgery.slicing import cut_channels
 from toolkit.surgery.structure import Flags, Structure
 
@@ -53,7 +53,7 @@ def prepare(net: nn.Module, masks: MaskSet | None, blocks: tuple[str, ...], exam
         GroupError: nothing can be removed.
     """
     work = clone(net).double().eval()
-    example = example.double()
+    example = noise_like(example)
     zero: dict[str, Flags] = {}
     if masks is not None:
         multiply_masks(work, masks)
