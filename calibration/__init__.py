@@ -1,0 +1,63 @@
+"""Post-training quantization of an edge half: pictures, observers, thresholds, Q/DQ placement, forms, lint."""
+
+from calibration.acceptance import Acceptance, acceptance, refusals
+from calibration.cache import CalibrationCache, cache_key, read_cache, write_cache
+from calibration.drift import Drift, feature_drift, pooled_features
+from calibration.errors import CalibrationError
+from calibration.lint import Coverage, Finding, coverage, lint
+from calibration.pictures import (
+    PictureLimits,
+    choose_pictures,
+    picture_list_hash,
+    read_picture_list,
+    refuse_unreal,
+    write_picture_list,
+)
+from calibration.placement import Plan, place
+from calibration.prepare import Prepared, prepare
+from calibration.quantize import Quantized, quantize, write_forms
+from calibration.scales import Scales
+from calibration.sensitivity import FloatChoice, Sensitivity, choose_float_layers, sensitivity
+from calibration.sensitivity_plot import sensitivity_svg
+from calibration.settings import CalibrationSettings
+from calibration.table import TABLE, read_table
+
+__all__ = [
+    "TABLE",
+    "Acceptance",
+    "CalibrationCache",
+    "CalibrationError",
+    "CalibrationSettings",
+    "Coverage",
+    "Drift",
+    "Finding",
+    "FloatChoice",
+    "PictureLimits",
+    "Plan",
+    "Prepared",
+    "Quantized",
+    "Scales",
+    "Sensitivity",
+    "acceptance",
+    "cache_key",
+    "choose_float_layers",
+    "choose_pictures",
+    "coverage",
+    "feature_drift",
+    "lint",
+    "picture_list_hash",
+    "place",
+    "pooled_features",
+    "prepare",
+    "quantize",
+    "read_cache",
+    "read_picture_list",
+    "read_table",
+    "refusals",
+    "refuse_unreal",
+    "sensitivity",
+    "sensitivity_svg",
+    "write_cache",
+    "write_forms",
+    "write_picture_list",
+]

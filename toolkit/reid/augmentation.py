@@ -15,12 +15,15 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class AugmentSettings(BaseModel):
-    """Strength of each augmentation; 0 switches one off.
+    """Strength of each augmentation; 0 switches one off. The defaults suit short trainings from random weights.
 
     Attributes:
         flip: probability of a horizontal flip.
         shift: largest shift as a share of the picture's side; uncovered borders repeat the edge (pad and crop).
+        zoom: each axis is magnified by a factor drawn from ``1 / (1 + z) .. 1 + z`` (nearest neighbour), as a
+            detector's boxes are now tight, now loose.
         brightness, contrast, saturation: factor drawn from ``1 - s .. 1 + s`` for each picture.
+        tint: likewise, for each of red, green and blue (white balance differs between cameras).
         erase: probability of random erasing (Zhong et al. 2020, arXiv:1708.04896).
         erase_area: smallest and largest share of the picture that is erased.
     """
@@ -29,11 +32,13 @@ class AugmentSettings(BaseModel):
 
     flip: float = Field(default=0.5, ge=0, le=1)
     shift: float = Field(default=0.08, ge=0, le=0.5)
+    zoom: float = Field(default=0.0, ge=0, le=1)
     brightness: float = Field(default=0.2, ge=0, lt=1)
     contrast: float = Field(default=0.15, ge=0, lt=1)
     saturation: float = Field(default=0.15, ge=0, lt=1)
-    erase: float = Field(default=0.5, ge=0, le=1)
-    erase_area: tuple[float, float] = (0.02, 0.3)
+    tint: float = Field(default=0.0, ge=0, lt=1)
+    erase: float = Field(default=0.3, ge=0, le=1)
+    erase_area: tuple[float, float] = (0.02, 0.2)
 
     @field_validator("erase_area")
     @classmethod
@@ -68,7 +73,7 @@ def augment(
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
         raise DataError(f"pictures are uint8 (N, H, W, 3), these are {pictures.dtype} {pictures.shape}")
     generator = np.random.default_rng((seed, epoch, step))
-    moved = _flip_and_shift(pictures, settings, generator)
+    moved = _move(pictures, settings, generator)
     batch = torch.from_numpy(moved).permute(0, 3, 1, 2).float().div_(255.0)
     batch = _jitter(batch, settings, generator)
     if settings.erase:
@@ -77,25 +82,35 @@ def augment(
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def _flip_and_shift(pictures: np.ndarray, settings: AugmentSettings, generator: np.random.Generator) -> np.ndarray:
+def _move(pictures: np.ndarray, settings: AugmentSettings, generator: np.random.Generator) -> np.ndarray:
+    """Flip, zoom and shift in one gather."""
     count, height, width, _ = pictures.shape
     flipped = np.less(generator.random(count), settings.flip)
-    reach: np.ndarray = np.floor(np.array([height, width]) * settings.shift).astype(np.int64)
-    shifts: np.ndarray = generator.integers(-reach, reach + 1, size=(count, 2))
-    rows = np.clip(np.arange(height)[None] + shifts[:, :1], 0, height - 1)
-    columns = np.clip(np.arange(width)[None] + shifts[:, 1:], 0, width - 1)
+    reach = np.floor(np.array([height, width]) * settings.shift)
+    shifts = np.rint(generator.uniform(-1, 1, size=(count, 2)) * (reach + 0.49))
+    steps = np.exp(generator.uniform(-1, 1, size=(count, 2)) * math.log1p(settings.zoom))
+    rows = _sources(height, steps[:, :1], shifts[:, :1])
+    columns = _sources(width, steps[:, 1:], shifts[:, 1:])
     columns = np.where(flipped[:, None], columns[:, ::-1], columns)
     return pictures[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
+def _sources(side: int, step: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Where each of ``side`` places is read from: ``(N, side)``."""
+    middle = (side - 1) / 2
+    places = (np.arange(side)[None] - middle) * step + middle + shift
+    return np.clip(np.rint(places), 0, side - 1).astype(np.int64)
+
+
 def _jitter(batch: Tensor, settings: AugmentSettings, generator: np.random.Generator) -> Tensor:
-    strengths = np.array([settings.brightness, settings.contrast, settings.saturation])
-    factors = 1 + strengths * generator.uniform(-1, 1, size=(len(batch), 3))
+    strengths = np.array([settings.brightness, settings.contrast, settings.saturation, *[settings.tint] * 3])
+    factors = 1 + strengths * generator.uniform(-1, 1, size=(len(batch), 6))
     if not strengths.any():
         return batch
-    brightness, contrast, saturation = torch.from_numpy(factors).float().T[:, :, None, None, None]
+    tables = torch.from_numpy(factors).float()
+    contrast, saturation = tables[:, 1, None, None, None], tables[:, 2, None, None, None]
     luma = torch.tensor(LUMA).view(1, 3, 1, 1)
-    batch = batch * brightness
+    batch = batch * (tables[:, :1] * tables[:, 3:])[:, :, None, None]
     mean = (batch * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
     batch = mean + (batch - mean) * contrast
     grey = (batch * luma).sum(1, keepdim=True)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from toolkit.preprocess import Preprocess
 
 from toolkit.errors import ArtifactError, ModelError
 from toolkit.models import checkpoint as module
 from toolkit.models.architecture import Architecture
 from toolkit.models.checkpoint import DESCRIPTION, PENDING, WEIGHTS, load_checkpoint, save_checkpoint
 from toolkit.models.network import ReidNet, build_network
+from toolkit.preprocess import Preprocess
 
 TINY = Architecture("resnet18", "layer2", identities=2, width=0.125)
 PREPROCESS = Preprocess(height=32, width=32)

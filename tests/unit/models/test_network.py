@@ -140,6 +140,7 @@ def test_a_tracing_pruner_can_shrink_it(name: str) -> None:
     assert net.training_forward(x)[1].shape == (2, 3)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_exported_half_holds_its_own_weights_only(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     net = build_network(dataclasses.replace(TINY, cut="layer1")).eval()

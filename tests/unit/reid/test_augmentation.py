@@ -7,7 +7,7 @@ import torch
 from toolkit.errors import DataError
 from toolkit.reid.augmentation import AugmentSettings, augment
 
-OFF = AugmentSettings(flip=0, shift=0, brightness=0, contrast=0, saturation=0, erase=0)
+OFF = AugmentSettings(flip=0, shift=0, zoom=0, brightness=0, contrast=0, saturation=0, tint=0, erase=0)
 PICTURES = np.random.default_rng(0).integers(0, 256, (16, 20, 30, 3), dtype=np.uint8)
 PLAIN = torch.from_numpy(PICTURES).permute(0, 3, 1, 2).float() / 255
 
@@ -41,6 +41,24 @@ def test_shift_moves_within_its_reach_and_repeats_the_edge() -> None:
         np.testing.assert_array_equal(row, np.clip(np.arange(30) + move, 0, 29))
         moves.add(move)
     assert moves == {-3, -2, -1, 0, 1, 2, 3}
+
+
+def test_zoom_magnifies_each_axis_around_the_middle() -> None:
+    ramp = np.broadcast_to(np.arange(31, dtype=np.uint8)[None, None, :, None] * 8, (64, 21, 31, 3)).copy()
+    out = (augment(ramp, _only(zoom=0.5), 0, 0, 0) * 255).round().numpy() / 8
+    spans = [float(row[20] - row[10]) for row in out[:, 0, 0]]
+    assert (out[:, 0, 0, 15] == 15).all()
+    assert min(spans) >= 6
+    assert max(spans) <= 15
+    assert min(spans) < 9 < 11 < max(spans)
+
+
+def test_tint_scales_the_colours_apart() -> None:
+    grey = np.full((8, 4, 4, 3), 100, np.uint8)
+    out = augment(grey, _only(tint=0.2), 0, 0, 0)[:, :, 0, 0] * 255
+    assert out.std(1).min() > 0
+    assert out.min() >= 79.9
+    assert out.max() <= 120.1
 
 
 def test_jitter_changes_what_it_names_and_stays_in_range() -> None:

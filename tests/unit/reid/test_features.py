@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from toolkit.preprocess import to_input
 
 from toolkit.errors import DataError, ModelError
 from toolkit.models.architecture import Architecture
 from toolkit.models.network import build_network
+from toolkit.preprocess import to_input
 from toolkit.reid.features import embed, network_function
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)

@@ -1,0 +1,313 @@
+"""Post-training quantization side by side: ours, onnxruntime's quantize_static, and Model Optimizer.
+
+    python -m benchmarks.calibration runs/NAME --counts 64 256 1024 --out benchmarks/results/NAME
+
+Reads a finished ``export`` stage: same FP32 edge half, same calibration pictures (training split, balanced), same
+wire for all. Every calibration runs in a process of its own, methods interleaved within each repeat. Quality is
+measured on test pictures: cosine and SQNR of the decoded wire against the FP32 feature, and mAP through the
+FP32 cloud half. ``--modelopt PYTHON`` names the interpreter of an environment with nvidia-modelopt (it also needs
+onnxslim, onnx-graphsurgeon, lief, cppimport, and onnxconverter-common without its dependencies).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from benchmarks.calibration_worker import FORWARD
+from calibration import acceptance, choose_pictures, coverage, lint
+from calibration.agreement import fidelity
+from calibration.prepare import prepare
+from calibration.session import open_session, run_all
+from calibration.suffix import activations_of
+from toolkit.device import describe_machine
+from toolkit.reid.ranking import evaluate
+
+OURS = ("ours-auto", "ours-mse", "ours-minmax", "ours-entropy", "ours-percentile")
+PEERS = ("ort-minmax", "ort-entropy", "ort-percentile")
+MODELOPT = ("modelopt-max", "modelopt-entropy")
+FIDELITY_PICTURES = 256
+TIMED = 200
+
+
+class Run:
+    """What the benchmark reads of a run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        index = json.loads((folder / "data" / "index.json").read_text(encoding="utf-8"))
+        self.pictures = folder / "data" / "pictures.npy"
+        self.identities, self.cameras = np.asarray(index["identities"]), np.asarray(index["cameras"])
+        self.rows = {name: np.asarray(rows, np.int64) for name, rows in index["rows"].items()}
+        self.protocol = index["protocol"]
+        self.test = np.union1d(self.rows["query"], self.rows["gallery"])
+
+    def half(self, network: str, half: str) -> Path:
+        return self.folder / "export" / network / f"{half}.onnx"
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        pictures = np.load(self.pictures, mmap_mode="r", allow_pickle=False)[rows]
+        return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+
+    def chosen(self, count: int) -> np.ndarray:
+        train = self.rows["train"]
+        picked = choose_pictures(self.identities[train].tolist(), self.cameras[train].tolist(), count, 0)
+        return np.sort(train[picked])
+
+    def mean_average_precision(self, cloud: Any, codes: np.ndarray) -> float:
+        size = 64
+        parts = [cloud.run(None, {"wire": codes[i : i + size]})[0] for i in range(0, len(codes), size)]
+        embeddings = np.concatenate(parts)
+        query, gallery = (np.searchsorted(self.test, self.rows[name]) for name in ("query", "gallery"))
+        names, cameras = self.identities[self.test], self.cameras[self.test]
+        ranking = evaluate(
+            embeddings[query],
+            embeddings[gallery],
+            names[query].tolist(),
+            names[gallery].tolist(),
+            cameras[query].tolist(),
+            cameras[gallery].tolist(),
+            self.protocol,
+            self.test[query],
+            self.test[gallery],
+        )
+        return float(ranking.map)
+
+
+def main() -> None:
+    options = _options()
+    run = Run(options.run)
+    everything = (*OURS, *PEERS, *(MODELOPT if options.modelopt else ()))
+    methods = tuple(options.methods or everything)
+    report: dict[str, Any] = {
+        "machine": describe_machine(),
+        "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__, "numpy": np.__version__},
+        "run": options.run.name,
+        "threads": options.threads,
+        "forward_pictures": FORWARD,
+        "load_average": os.getloadavg()[0],
+        "date": time.strftime("%Y-%m-%d"),
+        "calibrations": [],
+    }
+    for network in options.networks:
+        for count in options.counts:
+            with tempfile.TemporaryDirectory() as folder:
+                report["calibrations"] += _one_setting(run, network, count, methods, options, Path(folder))
+    report["latency"] = _latency(run, options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    options.out.with_suffix(".md").write_text(_markdown(report), encoding="utf-8")
+    print(options.out.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--networks", nargs="+", default=["dense", "slim"])
+    parser.add_argument("--counts", nargs="+", type=int, default=[64, 256])
+    parser.add_argument("--methods", nargs="+", choices=(*OURS, *PEERS, *MODELOPT))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--modelopt", help="interpreter of an environment with nvidia-modelopt")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+def _one_setting(
+    run: Run, network: str, count: int, methods: tuple[str, ...], options: argparse.Namespace, folder: Path
+) -> list[dict[str, Any]]:
+    rows = run.chosen(count).tolist()
+    measured: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
+    for repeat in range(options.repeats):
+        for method in methods[repeat % len(methods) :] + methods[: repeat % len(methods)]:
+            job = {
+                "method": method,
+                "edge": str(run.half(network, "edge")),
+                "pictures": str(run.pictures),
+                "rows": rows,
+                "threads": options.threads,
+                "out": str(folder / f"{method}.onnx"),
+            }
+            python = options.modelopt if method in MODELOPT else sys.executable
+            measured[method].append(_process(job, folder / "job.json", python, options.threads))
+    reference = _Reference(run, network)
+    found = []
+    for method, samples in measured.items():
+        model = onnx.load(folder / f"{method}.onnx")
+        quality = reference.quality(model, ours=method in OURS)
+        extra = {}
+        if method == OURS[0]:
+            extra["cpu_form"] = reference.quality(onnx.load(folder / f"{method}.onnx.cpu.onnx"), ours=True)
+        found.append(
+            {
+                "network": network,
+                "pictures": len(rows),
+                "method": method,
+                "seconds": [sample["seconds"] for sample in samples],
+                "rss_peak_mib": max(sample["rss_peak_mib"] for sample in samples),
+                "rss_before_mib": max(sample["rss_before_mib"] for sample in samples),
+                **quality,
+                **extra,
+                "fp32_map": reference.map,
+            }
+        )
+        print(json.dumps(found[-1]), file=sys.stderr)
+    return found
+
+
+def _process(job: dict[str, Any], path: Path, python: str, threads: int) -> dict[str, float]:
+    path.write_text(json.dumps(job), encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [python, "-m", "benchmarks.calibration_worker", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{job['method']} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+class _Reference:
+    """The FP32 half on the test pictures, and what a quantized one makes of them."""
+
+    def __init__(self, run: Run, network: str) -> None:
+        self._run, edge = run, run.half(network, "edge")
+        self._prepared = prepare(edge)
+        self._cloud = open_session(onnx.load(run.half(network, "cloud")), 0)
+        self._all = run.batch(run.test)
+        step = max(1, len(self._all) // FIDELITY_PICTURES)
+        self._part = self._all[::step][:FIDELITY_PICTURES]
+        wire = self._prepared.wire
+        feature = np.concatenate(
+            [
+                activations_of(self._prepared, [wire.feature], self._part[i : i + 32], 0)[wire.feature]
+                for i in range(0, len(self._part), 32)
+            ]
+        )
+        self._feature = np.clip(feature, np.float32(wire.low * wire.step), np.float32(wire.high * wire.step))
+        self._codes = np.rint(self._feature / np.float32(wire.step)).astype(np.int8)
+        codes = run_all(open_session(self._prepared.model, 0), self._all, 64)
+        self.map = run.mean_average_precision(self._cloud, codes)
+
+    def quality(self, model: onnx.ModelProto, ours: bool) -> dict[str, Any]:
+        wire = self._prepared.wire
+        cpu = model.graph.name == "form_cpu"
+        session = open_session(model, 0, integer_kernels=cpu)
+        outputs = run_all(session, self._all, 64)
+        codes = outputs if ours else self._to_codes(outputs)
+        step = max(1, len(self._all) // FIDELITY_PICTURES)
+        found = fidelity(codes[::step][:FIDELITY_PICTURES], self._codes, self._feature, wire.step)
+        kinds = Counter(node.op_type for node in model.graph.node)
+        result: dict[str, Any] = {
+            "cosine": found.cosine,
+            "sqnr_db": found.sqnr_db,
+            "map": self._run.mean_average_precision(self._cloud, codes),
+            "quantize": kinds["QuantizeLinear"],
+            "dequantize": kinds["DequantizeLinear"],
+        }
+        if not cpu:
+            verdicts = {row.judge: row.verdict for row in acceptance({"a": model})}
+            result["tensorrt_rtx"] = verdicts["tensorrt-rtx"] if ours else _rtx_of_float(model)
+            result["tensorrt8_errors"] = sum(item.severity == "error" for item in lint(model, "tensorrt8"))
+            result["efficiency_findings"] = dict(Counter(item.rule for item in lint(model, "efficiency")))
+            result["int8_coverage"] = coverage(model).share
+        return result
+
+    def _to_codes(self, feature: np.ndarray) -> np.ndarray:
+        wire = self._prepared.wire
+        return np.clip(np.rint(feature / np.float32(wire.step)), wire.low, wire.high).astype(np.int8)
+
+
+def _rtx_of_float(model: onnx.ModelProto) -> str:
+    """A peer's network ends in a float feature, which is not its fault."""
+    [row] = [row for row in acceptance({"a": model}) if row.judge == "tensorrt-rtx"]
+    return "accepted" if row.verdict == "refused" and row.detail.startswith("the wire is") else row.verdict
+
+
+def _latency(run: Run, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The dense FP32 half and the forms of ours at batch 1, interleaved, in ONNX Runtime."""
+    from calibration import CalibrationSettings, quantize
+
+    picture = run.batch(run.test[:1])
+    rows = []
+    for threads in sorted({1, options.threads}):
+        sessions = {}
+        for network in options.networks:
+            edge = run.half(network, "edge")
+            result = quantize(edge, [run.batch(run.chosen(64))], CalibrationSettings(threads=options.threads))
+            sessions[f"{network} fp32"] = open_session(onnx.load(edge), threads)
+            sessions[f"{network} int8 cpu"] = open_session(result.forms["cpu"], threads)
+            sessions[f"{network} int8 a"] = open_session(result.forms["a"], threads)
+        samples: dict[str, list[float]] = {name: [] for name in sessions}
+        for index in range(TIMED + 20):
+            for name, session in sessions.items():
+                started = time.perf_counter()
+                session.run(None, {"picture": picture})
+                if index >= 20:
+                    samples[name].append((time.perf_counter() - started) * 1e3)
+        dense = statistics.median(samples["dense fp32"]) if "dense fp32" in samples else None
+        for name, values in samples.items():
+            middle = statistics.median(values)
+            ratio = dense / middle if dense else None
+            p90 = sorted(values)[int(0.9 * len(values))]
+            rows.append(
+                {"threads": threads, "variant": name, "p50_ms": middle, "p90_ms": p90, "times_faster": ratio}
+            )
+    return rows
+
+
+def _markdown(report: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    head = ("network", "pictures", "method", "seconds", "peak MiB", "cosine", "SQNR dB", "mAP", "Q / DQ")
+    head += ("RTX", "TRT 8 errors", "efficiency findings")
+    lines = [
+        f"# Calibration side by side: {report['run']}",
+        "",
+        f"{report['machine']}; {versions}; {report['threads']} threads; {report['date']}; "
+        f"load before {report['load_average']:.1f}.",
+        "Seconds are the median of the repeats (least to most), memory is the peak of the process, quality is "
+        "measured on test pictures.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+    ]
+    for row in report["calibrations"]:
+        seconds = f"{statistics.median(row['seconds']):.2f} ({min(row['seconds']):.2f}-{max(row['seconds']):.2f})"
+        findings = ", ".join(f"{k} {v}" for k, v in row["efficiency_findings"].items()) or "none"
+        cells = [row["network"], row["pictures"], row["method"], seconds, f"{row['rss_peak_mib']:.0f}"]
+        cells += [f"{row['cosine']:.5f}", f"{row['sqnr_db']:.2f}", f"{row['map']:.4f}"]
+        cells += [
+            f"{row['quantize']} / {row['dequantize']}",
+            row["tensorrt_rtx"],
+            row["tensorrt8_errors"],
+            findings,
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    maps = {row["network"]: row["fp32_map"] for row in report["calibrations"]}
+    lines += ["", "mAP of the FP32 halves: " + ", ".join(f"{k} {v:.4f}" for k, v in maps.items()), ""]
+    lines += [
+        "| threads | ONNX Runtime, batch 1 | p50 ms | p90 ms | times faster than dense fp32 |",
+        "|---|---|---|---|---|",
+    ]
+    for row in report["latency"]:
+        ratio = "" if row["times_faster"] is None else f"{row['times_faster']:.2f}"
+        lines.append(
+            f"| {row['threads']} | {row['variant']} | {row['p50_ms']:.3f} | {row['p90_ms']:.3f} | {ratio} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from tests.unit.privacy.toys import STEP, blobs, fold, pairs
+from toolkit.errors import AttackError
+from toolkit.privacy.codes import Pairs, Part, WireCodes, encode_to_file, mirror_part
+from toolkit.wire import WireFormat
+
+CODES = np.zeros((4, 2, 3, 3), np.int8)
+
+
+def test_dequantizes_as_the_cloud_does():
+    codes = WireCodes(np.array([[[[3, -2]]]], np.int8), 0.25)
+    assert codes.features().dtype == np.float32
+    assert codes.features().tolist() == [[[[0.75, -0.5]]]]
+
+
+@pytest.mark.parametrize(
+    ("values", "step", "match"),
+    [
+        (np.zeros((4, 2), np.int8), 1.0, "N, C, h, w"),
+        (CODES.astype(np.int32), 1.0, "int8"),
+        (CODES, 0.0, "positive"),
+        (CODES, float("nan"), "positive"),
+        (CODES.astype(np.float32), 0.5, "step is 1"),
+    ],
+)
+def test_bad_codes_are_refused(values, step, match):
+    with pytest.raises(AttackError, match=match):
+        WireCodes(values, step)
+
+
+def test_nan_in_float_codes_is_named():
+    values = np.full((1, 1, 2, 2), np.nan, np.float32)
+    with pytest.raises(AttackError, match="NaN"):
+        WireCodes(values).features()
+
+
+def test_codes_must_fit_their_format():
+    fmt = WireFormat(channels=2, height=3, width=3, bits=4, step=0.5, signed=False)
+    assert WireCodes.from_format(CODES, fmt).step == 0.5
+    with pytest.raises(AttackError, match="another model"):
+        WireCodes.from_format(CODES[:, :1], fmt)
+    with pytest.raises(AttackError, match=r"0\.\.15"):
+        WireCodes.from_format(CODES + 16, fmt)
+    with pytest.raises(AttackError, match="int8"):
+        WireCodes.from_format(CODES.astype(np.float32), fmt)
+    assert WireCodes.from_format(CODES.astype(np.float32), None).step == 1.0
+
+
+def test_pairs_join_parts_and_keep_codes_with_their_pictures():
+    pictures = blobs(6)
+    codes = WireCodes(fold(pictures), STEP)
+    both = Pairs([Part(codes, pictures, np.array([4, 1])), Part(codes, pictures, np.array([0, 5, 2]))])
+    order = [4, 1, 0, 5, 2]
+    rows = np.array([3, 0, 4])
+    features, found = both.batch(rows)
+    assert (found == pictures[[order[i] for i in rows]]).all()
+    assert (features == codes.features(np.array([order[i] for i in rows]))).all()
+    assert (both.at(rows).pictures(np.arange(3)) == pictures[[4, 5, 2]]).all()  # grouped by part
+
+
+def test_mismatched_pairs_keep_both_sides_but_not_the_pairing():
+    right = pairs(40)
+    wrong = right.mismatched(seed=3)
+    rows = np.arange(40)
+    assert (wrong.features(rows) == right.features(rows)).all()
+    a, b = right.pictures(rows).reshape(40, -1), wrong.pictures(rows).reshape(40, -1)
+    assert sorted(map(bytes, a)) == sorted(map(bytes, b))
+    assert (a == b).all(axis=1).mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("part", "match"),
+    [
+        (Part(WireCodes(CODES), np.zeros((3, 8, 8, 3), np.uint8), np.arange(3)), "do not pair"),
+        (Part(WireCodes(CODES), np.zeros((4, 8, 8, 3), np.uint8), np.array([4])), "outside"),
+        (Part(WireCodes(CODES), np.zeros((4, 8, 8), np.uint8), np.arange(3)), "uint8"),
+        (Part(WireCodes(CODES), np.zeros((4, 8, 8, 3), np.uint8), np.arange(0)), "empty"),
+    ],
+)
+def test_bad_pairs_are_refused(part, match):
+    with pytest.raises(AttackError, match=match):
+        Pairs([part])
+
+
+def test_mirror_images_are_encoded_not_mirrored_codes(tmp_path):
+    pictures = blobs(10)
+    part = mirror_part(pictures, np.array([2, 7]), fold, STEP, tmp_path / "mirror.npy", batch=1)
+    flipped = pictures[[2, 7]][:, :, ::-1]
+    assert (part.pictures == flipped).all()
+    assert (part.codes.values == fold(flipped)).all()
+    assert isinstance(part.codes.values, np.memmap)
+
+
+def test_nothing_to_encode(tmp_path):
+    with pytest.raises(AttackError, match="no pictures"):
+        encode_to_file(blobs(0), fold, tmp_path / "codes.npy")
+    assert not list(tmp_path.iterdir())

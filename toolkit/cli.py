@@ -1,0 +1,219 @@
+"""The command line: one command per stage, and `run`, `runs`, `doctor`.
+
+Exit codes: 0 done; 1 a check failed; 2 wrong use or input.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import errno
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+
+from calibration.errors import CalibrationError
+from toolkit.errors import PatrolError
+
+CHECK_FAILED = 1
+WRONG_USE = 2
+
+app = typer.Typer(
+    name="patrol-edge",
+    help="Prune, quantize, build and prove the privacy of split networks for Jetson-class devices.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+runs_app = typer.Typer(help="List runs, or free the disk space of old ones.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs")
+logger = logging.getLogger("patrol-edge")
+
+ConfigArgument = Annotated[Path, typer.Argument(help="The run's YAML file; see configs/ for examples.")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the run folders.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one setting: section.key=value. Can be given several times."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.callback()
+def _setup(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print debug messages.")] = False,
+) -> None:
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    level = logging.DEBUG if verbose else logging.INFO
+    for name in ("toolkit", "calibration", "targets", "patrol-edge"):
+        logging.getLogger(name).setLevel(level)
+
+
+def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | None) -> Any:
+    from toolkit.pipeline import run_pipeline, stages_for
+    from toolkit.runs import RunFolder
+    from toolkit.settings import environment, load_settings
+    from toolkit.stages.estimate import announce
+
+    settings = load_settings(config, changes or [])
+    settings.use_threads()
+    stages_for(settings, until)
+    run = RunFolder.open(
+        runs / settings.name,
+        name=settings.name,
+        settings=settings.model_dump(mode="json"),
+        environment=environment(),
+    )
+    announce(settings, run)
+    run_pipeline(settings, run, until)
+    return run
+
+
+@app.command()
+def run(config: ConfigArgument, runs: RunsOption = Path("runs"), changes: SetOption = None) -> None:
+    """Run every stage of CONFIG that is not finished yet, and end with the path of the report."""
+    finished = _pipeline(config, runs, changes, None)
+    verdicts = json.loads(finished.path("check", "verdicts.json").read_text(encoding="utf-8"))
+    typer.echo(f"report: {finished.path('report', 'report.html')}")
+    _end_with(verdicts)
+
+
+def _end_with(verdicts: list[dict[str, Any]]) -> None:
+    failed = [verdict for verdict in verdicts if not verdict["ok"]]
+    for verdict in failed:
+        typer.echo(f"FAILED {verdict['name']}: {verdict['why']}")
+    typer.echo(f"check: {len(verdicts) - len(failed)} passed, {len(failed)} failed")
+    if failed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _add_stage_commands() -> None:
+    from toolkit.stages import SUMMARIES
+
+    for name, summary in SUMMARIES.items():
+        text = f"{summary[0].upper()}{summary[1:]}, after the stages before it that are not finished."
+        app.command(name=name, help=text)(_stage_command(name))
+
+
+def _stage_command(name: str) -> Any:
+    def command(config: ConfigArgument, runs: RunsOption = Path("runs"), changes: SetOption = None) -> None:
+        finished = _pipeline(config, runs, changes, name)
+        typer.echo(f"{name}: {finished.root / name}")
+        if name == "check":
+            _end_with(json.loads(finished.path("check", "verdicts.json").read_text(encoding="utf-8")))
+
+    return command
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine can do, what is missing and how to install it."""
+    from dataclasses import asdict
+
+    from toolkit.doctor import examine
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        return
+    table = Table(title="What this machine can do")
+    for column in ("what", "state", "detail", "advice"):
+        table.add_column(column, overflow="fold")
+    colours = {"ok": "green", "absent": "yellow", "warning": "yellow"}
+    for finding in findings:
+        advice = "" if finding.state == "ok" else finding.advice
+        state = f"[{colours[finding.state]}]{finding.state}[/]"
+        table.add_row(finding.what, state, escape(finding.detail), escape(advice))
+    Console().print(table)
+
+
+@runs_app.command("list")
+def runs_list(runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """List the runs with their finished stages and their size."""
+    from toolkit.runs import folder_size, list_runs
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": item.manifest.name,
+            "created": item.manifest.created,
+            "stages": list(item.manifest.stages),
+            "bytes": folder_size(item.root),
+        }
+        for item in list_runs(runs)
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    table = Table(title=f"Runs in {runs}")
+    for column in ("name", "created", "finished stages", "MiB"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row["name"], row["created"], " ".join(row["stages"]), f"{row['bytes'] / 2**20:.0f}")
+    Console().print(table)
+
+
+@runs_app.command("gc")
+def runs_gc(
+    runs: RunsOption = Path("runs"),
+    keep: Annotated[int, typer.Option(help="How many of the newest runs stay whole.")] = 3,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it only say what would go.")] = False,
+) -> None:
+    """Delete all but the newest runs, and what killed stages left behind."""
+    from toolkit.runs import folder_size, list_runs
+
+    found = list_runs(runs)
+    doomed = [item.root for item in found[: max(len(found) - keep, 0)]]
+    doomed += [path for item in found[max(len(found) - keep, 0) :] for path in item.root.glob("*.partial")]
+    for path in doomed:
+        typer.echo(f"{'deleted' if yes else 'would delete'} {path} ({folder_size(path) / 2**20:.0f} MiB)")
+        if yes:
+            shutil.rmtree(path)
+    if not doomed:
+        typer.echo("nothing to delete")
+
+
+def main() -> None:
+    """Entry point of ``patrol-edge``: errors in one line, no traceback."""
+    try:
+        _add_stage_commands()
+        app(standalone_mode=True)
+    except (PatrolError, CalibrationError) as error:
+        _fail(f"error {error.code}: {error}")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail(
+                f"error PE510: no space left on the disk for {error.filename or 'the run'}; free some, run again"
+            )
+        elif error.filename is not None:
+            _fail(f"error PE520: {error.filename}: {error.strerror}")
+        else:
+            raise
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from here")
+
+
+def _fail(message: str) -> None:
+    typer.echo(" ".join(message.split()), err=True)
+    raise SystemExit(WRONG_USE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""One builder for TensorRT 8.5 to 11 and TensorRT-RTX."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.engines import trt_library
+from toolkit.engines.base import TensorSpec
+from toolkit.engines.driver import require_device
+from toolkit.engines.errors import EngineBuildError, ModelRefusedError
+from toolkit.engines.settings import EXTERNAL_TACTICS, BuildSettings
+from toolkit.engines.timing_cache import TimingCache
+from toolkit.variants import EngineKind, Form
+
+logger = logging.getLogger(__name__)
+WIRE = "wire"
+
+
+@dataclass
+class Plan:
+    """What the builder made.
+
+    Attributes:
+        data: the serialized engine.
+        version: of the library.
+        typing: ``strong`` or ``weak``.
+        wire_output: ``codes``, ``float``, or None when there is no output called wire.
+        ignored: settings that this TensorRT does not have.
+        warnings: of the builder.
+    """
+
+    data: bytes
+    version: str
+    typing: str
+    wire_output: str | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    ignored: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def build_plan(model: bytes, settings: BuildSettings) -> Plan:
+    """Parse and build.
+
+    Args:
+        model: an ONNX file's bytes, with one dynamic dimension at most, the first one of an input.
+        settings: ``settings.engine`` is ``tensorrt`` or ``tensorrt_rtx``.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+        NoDeviceError: ``tensorrt`` needs a GPU to build; ``tensorrt_rtx`` does not.
+        EngineBuildError: the parser refuses the model, or the builder fails; says where and why.
+    """
+    trt = trt_library.load(settings.engine)
+    if settings.engine == "tensorrt":
+        require_device("to build a TensorRT engine")
+    if settings.wire_output == "auto":
+        try:
+            return _build(trt, model, settings, "codes")
+        except ModelRefusedError:
+            raise  # the output's type is not what the parser stumbled over
+        except EngineBuildError as error:
+            if settings.wire_step is None:
+                raise
+            logger.warning("INT8 wire output refused, building the float form: %s", error)
+            return _build(trt, model, settings, "float")
+    return _build(trt, model, settings, settings.wire_output)
+
+
+def form_for(engine: EngineKind) -> Form:
+    """The INT8 form that the installed library takes: ``a`` weakly typed, ``b`` strongly typed, else ``cpu``.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+    """
+    if engine == "onnxruntime":
+        return "cpu"
+    flags = trt_library.load(engine).NetworkDefinitionCreationFlag
+    return "b" if hasattr(flags, "STRONGLY_TYPED") else "a"
+
+
+def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: str) -> Plan:
+    log = trt_library.new_log(trt)
+    builder = trt.Builder(log)
+    ignored: list[str] = []
+    typing = _typing(trt, settings)
+    network = builder.create_network(_network_flags(trt, typing))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(model):
+        raise ModelRefusedError(f"TensorRT {trt.__version__} refuses the model: {_parser_errors(parser, log)}")
+    # TensorRT reads a constant's array when it builds, so it is held until then.
+    held = _append_dequantize(trt, network, settings) if wire_output == "float" else None
+    config = builder.create_builder_config()
+    _configure(trt, builder, config, settings, typing, ignored)
+    _add_profile(builder, network, config, settings)
+    with TimingCache(settings.timing_cache) as timings:
+        timings.load_into(config, ignored)
+        serialized = builder.build_serialized_network(network, config)
+        if serialized is None:
+            raise EngineBuildError(f"TensorRT {trt.__version__} cannot build the engine: {_advice(log.reason())}")
+        timings.store_from(config)
+    del held
+    inputs, outputs = _specs(network, settings)
+    has_wire = any(spec.name == WIRE for spec in outputs)
+    return Plan(
+        bytes(serialized),
+        str(trt.__version__),
+        typing,
+        wire_output if has_wire else None,
+        inputs,
+        outputs,
+        ignored,
+        list(log.warnings),
+    )
+
+
+def _typing(trt: ModuleType, settings: BuildSettings) -> str:
+    flags = trt.NetworkDefinitionCreationFlag
+    can_strong = hasattr(flags, "STRONGLY_TYPED")
+    can_weak = hasattr(trt.BuilderFlag, "FP16")
+    if settings.typing == "strong" and not can_strong:
+        raise EngineBuildError(f"TensorRT {trt.__version__} has no strong typing; use typing auto and form a")
+    if settings.typing == "weak" and not can_weak:
+        raise EngineBuildError(f"TensorRT {trt.__version__} builds only strongly typed networks; use form b")
+    if settings.typing != "auto":
+        return settings.typing
+    return "strong" if can_strong else "weak"
+
+
+def _network_flags(trt: ModuleType, typing: str) -> int:
+    flags = trt.NetworkDefinitionCreationFlag
+    value = 0
+    # Required up to 9, without effect in 10, gone in 11.
+    if hasattr(flags, "EXPLICIT_BATCH"):
+        value |= 1 << int(flags.EXPLICIT_BATCH)
+    if typing == "strong" and hasattr(flags, "STRONGLY_TYPED"):
+        value |= 1 << int(flags.STRONGLY_TYPED)
+    return value
+
+
+def _parser_errors(parser: Any, log: Any) -> str:
+    texts = []
+    for index in range(min(parser.num_errors, 3)):
+        error = parser.get_error(index)
+        where = f"node {error.node()}"
+        if hasattr(error, "node_name"):
+            name, operator = error.node_name(), error.node_operator()
+            where = f"node {name} ({operator})" if name else where
+        texts.append(f"{where}: {error.desc().strip()}")
+    return "; ".join(texts) or log.reason()
+
+
+def _configure(
+    trt: ModuleType, builder: Any, config: Any, settings: BuildSettings, typing: str, ignored: list[str]
+) -> None:
+    flags = trt.BuilderFlag
+    if typing == "weak":
+        _weak_precision(trt, builder, config, settings)
+    if not settings.tf32 and hasattr(flags, "TF32"):
+        config.clear_flag(flags.TF32)
+    if settings.workspace_mb is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
+    if settings.optimization_level is not None:
+        if hasattr(config, "builder_optimization_level"):
+            config.builder_optimization_level = settings.optimization_level
+        else:
+            ignored.append("optimization_level")
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    _tactics(trt, config, settings, ignored)
+    _dla(trt, builder, config, settings)
+    _portability(trt, config, settings)
+
+
+def _weak_precision(trt: ModuleType, builder: Any, config: Any, settings: BuildSettings) -> None:
+    flags = trt.BuilderFlag
+    if settings.precision in ("fp16", "int8") and hasattr(flags, "FP16"):
+        config.set_flag(flags.FP16)
+    if settings.precision == "int8" and hasattr(flags, "INT8"):
+        if hasattr(builder, "platform_has_fast_int8") and not builder.platform_has_fast_int8:
+            raise EngineBuildError("this GPU has no INT8 arithmetic; build fp16")
+        config.set_flag(flags.INT8)
+
+
+def _tactics(trt: ModuleType, config: Any, settings: BuildSettings, ignored: list[str]) -> None:
+    if settings.tactics == "default":
+        return
+    known = set(trt.TacticSource.__members__)
+    if settings.tactics == "no_external":
+        wanted = known - set(EXTERNAL_TACTICS)
+    else:
+        wanted = set(settings.tactics) & known
+        ignored.extend(f"tactics {name}" for name in sorted(set(settings.tactics) - known))
+        if not wanted:
+            raise EngineBuildError(f"tactic sources are {sorted(known)}, none of {sorted(settings.tactics)}")
+    mask = 0
+    for name in wanted:
+        mask |= 1 << int(trt.TacticSource.__members__[name])
+    if not config.set_tactic_sources(mask):
+        raise EngineBuildError(f"TensorRT {trt.__version__} does not build with tactics {sorted(wanted)} alone")
+
+
+def _dla(trt: ModuleType, builder: Any, config: Any, settings: BuildSettings) -> None:
+    if settings.dla_core is None:
+        return
+    if settings.dla_core >= builder.num_DLA_cores:
+        raise EngineBuildError(
+            f"no DLA core {settings.dla_core}, there are {builder.num_DLA_cores}; leave dla_core out"
+        )
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = settings.dla_core
+    if settings.gpu_fallback:
+        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+
+
+def _portability(trt: ModuleType, config: Any, settings: BuildSettings) -> None:
+    if settings.portability == "none":
+        return
+    if Path("/etc/nv_tegra_release").exists():
+        raise EngineBuildError("there are no portable plans on a Jetson; build on each device, portability none")
+    if settings.portability == "version" and hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    elif settings.portability == "hardware" and hasattr(trt, "HardwareCompatibilityLevel"):
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    else:
+        raise EngineBuildError(f"TensorRT {trt.__version__} has no {settings.portability} compatible plans")
+
+
+def _add_profile(builder: Any, network: Any, config: Any, settings: BuildSettings) -> None:
+    profile = builder.create_optimization_profile()
+    dynamic = False
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        shape = tuple(tensor.shape)
+        if -1 not in shape:
+            continue
+        if -1 in shape[1:]:
+            raise EngineBuildError(f"{tensor.name} is {shape}: only the batch may be dynamic; export fixed sizes")
+        dynamic = True
+        low, best, high = ((batch, *shape[1:]) for batch in (1, settings.typical_batch, settings.max_batch))
+        profile.set_shape(tensor.name, low, best, high)
+    if dynamic:
+        config.add_optimization_profile(profile)
+
+
+def _append_dequantize(trt: ModuleType, network: Any, settings: BuildSettings) -> NDArray[np.float32]:
+    """Turn the INT8 output ``wire`` into floats (codes x step) of the same name; the host rounds.
+
+    Returns the constant, which must outlive the build.
+    """
+    if settings.wire_step is None:
+        raise EngineBuildError("the float form of the wire needs wire_step")
+    for index in range(network.num_outputs):
+        codes = network.get_output(index)
+        if codes.name == WIRE:
+            network.unmark_output(codes)
+            codes.name = "wire.codes"
+            step = np.array(settings.wire_step, dtype=np.float32)
+            scale = network.add_constant(trt.Dims(), trt.Weights(step)).get_output(0)
+            restored = _dequantize(trt, network, codes, scale).get_output(0)
+            restored.name = WIRE
+            network.mark_output(restored)
+            return step
+    raise EngineBuildError("the model has no output called wire; wire_output is for edge halves")
+
+
+def _dequantize(trt: ModuleType, network: Any, codes: Any, scale: Any) -> Any:
+    try:
+        return network.add_dequantize(codes, scale, trt.DataType.FLOAT)
+    except TypeError:  # TensorRT 8 has no output type here
+        return network.add_dequantize(codes, scale)
+
+
+def _specs(network: Any, settings: BuildSettings) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    outputs = [network.get_output(index) for index in range(network.num_outputs)]
+    specs = [_spec(tensor, settings) for tensor in (*inputs, *outputs)]
+    return tuple(specs[: len(inputs)]), tuple(specs[len(inputs) :])
+
+
+def _spec(tensor: Any, settings: BuildSettings) -> TensorSpec:
+    shape = tuple(int(side) for side in tensor.shape)
+    largest = (settings.max_batch, *shape[1:]) if shape and shape[0] == -1 else None
+    return TensorSpec(str(tensor.name), trt_library.dtype_name(tensor.dtype), shape, largest)
+
+
+def _advice(reason: str) -> str:
+    lowered = reason.lower()
+    if "out of memory" in lowered or "outofmemory" in lowered or "insufficient memory" in lowered:
+        return f"{reason} (out of memory: lower workspace_mb, close other programs, or lower max_batch)"
+    if "tactic" in lowered and "could not find any implementation" in lowered:
+        return f"{reason} (no tactic is left: allow more tactic sources or a larger workspace)"
+    return reason

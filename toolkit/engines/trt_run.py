@@ -1,0 +1,235 @@
+"""Run a TensorRT plan: checked against its sidecar first, then the tensor-address API that 8.5 to 11 share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.engines import trt_library
+from toolkit.engines.base import Arrays, TensorSpec, check_inputs
+from toolkit.engines.cuda import Cuda
+from toolkit.engines.driver import Gpu, require_device
+from toolkit.engines.errors import EngineMismatchError
+from toolkit.engines.settings import RunSettings
+from toolkit.engines.sidecar import Sidecar
+from toolkit.errors import EngineError
+
+logger = logging.getLogger(__name__)
+WIRE = "wire"
+
+
+def check_place(sidecar: Sidecar, version: str, gpu: Gpu) -> None:
+    """Refuse a plan that was built for another TensorRT or GPU, before TensorRT sees it.
+
+    Raises:
+        EngineMismatchError: says what differs and to build again.
+    """
+    for what, built, here in (
+        ("TensorRT", sidecar.version, version),
+        ("compute capability", sidecar.compute_capability, gpu.compute_capability),
+        ("number of SMs", sidecar.sm_count, gpu.sm_count),
+    ):
+        if built is not None and built != here:
+            raise EngineMismatchError(f"the engine was built for {what} {built}, here it is {here}; build it here")
+
+
+class TensorRTEngine:
+    """A deserialized plan with one execution context.
+
+    Args:
+        path: the plan; its sidecar stands beside it.
+        sidecar: read.
+        settings: device and CUDA library.
+
+    Raises:
+        EngineMismatchError: truncated, changed, or of another model, TensorRT or GPU.
+        NoDeviceError: no driver or GPU.
+        EngineError: TensorRT refuses the plan, or there is not enough memory.
+    """
+
+    def __init__(self, path: Path, sidecar: Sidecar, settings: RunSettings) -> None:
+        self.path, self.sidecar, self.settings = path, sidecar, settings
+        data = sidecar.check_file(path)
+        self.gpu = require_device("to run a TensorRT engine", settings.device)
+        trt = trt_library.load(sidecar.engine)
+        check_place(sidecar, str(trt.__version__), self.gpu)
+        self._cuda = Cuda(settings.device, settings.cuda)
+        try:
+            before = self._cuda.binding.memory_info()[0]
+            self._open(trt, data)
+            self.device_bytes = max(before - self._cuda.binding.memory_info()[0], 0)
+        except BaseException:
+            self._cuda.close()
+            raise
+
+    def _open(self, trt: ModuleType, data: bytes) -> None:
+        self._log = trt_library.new_log(trt)
+        self._runtime = trt.Runtime(self._log)
+        engine = self._runtime.deserialize_cuda_engine(data)
+        if engine is None:
+            raise EngineError(f"TensorRT cannot load {self.path.name}: {self._log.reason()}; build it again")
+        context = engine.create_execution_context()
+        if context is None:
+            raise EngineError(f"no memory for the engine's context: {self._log.reason()}; use a smaller max_batch")
+        self._engine, self._context = engine, context
+        self.inputs, self.outputs = self._read_specs(trt, engine)
+        self._stream = self._cuda.binding.new_stream()
+        self._events = self._cuda.binding.new_event(), self._cuda.binding.new_event()
+        self._slots: dict[str, _Slot] = {}
+
+    def _read_specs(self, trt: ModuleType, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+        sides: tuple[list[TensorSpec], list[TensorSpec]] = ([], [])
+        for index in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(index)
+            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+            shape = tuple(int(side) for side in engine.get_tensor_shape(name))
+            largest = None
+            if is_input and -1 in shape:
+                largest = tuple(int(side) for side in engine.get_tensor_profile_shape(name, 0)[2])
+            dtype = trt_library.dtype_name(engine.get_tensor_dtype(name))
+            sides[0 if is_input else 1].append(TensorSpec(name, dtype, shape, largest))
+        return tuple(sides[0]), tuple(sides[1])
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """See :class:`toolkit.engines.base.Engine`; copies in and out."""
+        binding = self.bind(inputs)
+        binding.run()
+        return binding.outputs()
+
+    def bind(self, inputs: Mapping[str, NDArray[Any]]) -> TensorRTBinding:
+        """See :class:`toolkit.engines.base.Engine`. The latest binding is the one that runs."""
+        cuda = self._cuda.binding
+        check_inputs(inputs, self.inputs)
+        for spec in self.inputs:
+            array = inputs[spec.name]
+            if not self._context.set_input_shape(spec.name, array.shape):
+                raise EngineError(f"{spec.name} {array.shape} is outside the engine's profile")
+            slot = self._slot(spec.name, array.shape, spec.dtype)
+            slot.host[...] = array
+            cuda.to_device(slot.pointer, slot.host, self._stream)
+        for spec in self.outputs:
+            shape = tuple(int(side) for side in self._context.get_tensor_shape(spec.name))
+            self._slot(spec.name, shape, spec.dtype)
+        cuda.synchronize(self._stream)
+        return TensorRTBinding(self)
+
+    def _slot(self, name: str, shape: tuple[int, ...], dtype: str) -> _Slot:
+        """Buffers of a tensor in this shape; they grow with the largest batch seen and never shrink."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        slot = self._slots.get(name)
+        if slot is None or slot.raw.nbytes < size:
+            if slot is not None:
+                self._cuda.free(slot.pointer)
+                self._cuda.binding.free_host(slot.raw)
+            slot = _Slot(self._cuda.allocate(size), self._cuda.binding.host_buffer(size))
+            self._slots[name] = slot
+        slot.host = slot.raw[:size].view(dtype).reshape(shape)
+        if not self._context.set_tensor_address(name, slot.pointer):
+            raise EngineError(f"TensorRT refuses the buffer of {name}: {self._log.reason()}")
+        return slot
+
+    def enqueue(self) -> None:
+        """Start one run on the engine's stream and return at once."""
+        if not self._context.execute_async_v3(self._stream):
+            raise EngineError(f"TensorRT failed while running: {self._log.reason()}")
+
+    def synchronize(self) -> None:
+        """Wait until the stream is empty."""
+        self._cuda.binding.synchronize(self._stream)
+
+    def fetch(self) -> Arrays:
+        """The outputs of the last run; a float wire is rounded to codes."""
+        cuda, results = self._cuda.binding, {}
+        for spec in self.outputs:
+            slot = self._slots[spec.name]
+            cuda.to_host(slot.host, slot.pointer, self._stream)
+        cuda.synchronize(self._stream)
+        for spec in self.outputs:
+            value = self._slots[spec.name].host.copy()
+            if spec.name == WIRE and self.sidecar.wire_output == "float":
+                value = round_to_codes(value, self.sidecar.wire_step)
+            results[spec.name] = value
+        return results
+
+    def gpu_time_ms(self) -> float:
+        """One run's time on the GPU alone, between two CUDA events, without transfers."""
+        cuda = self._cuda.binding
+        start, end = self._events
+        cuda.record(start, self._stream)
+        self.enqueue()
+        cuda.record(end, self._stream)
+        return cuda.elapsed_ms(start, end)
+
+    @property
+    def context_bytes(self) -> int:
+        """Device memory of the execution context."""
+        names = ("device_memory_size_v2", "device_memory_size")
+        return int(next(getattr(self._engine, name) for name in names if hasattr(self._engine, name)))
+
+    def describe(self) -> dict[str, Any]:
+        """See :class:`toolkit.engines.base.Engine`."""
+        return {
+            "engine": self.sidecar.engine,
+            "version": self.sidecar.version,
+            "precision": self.sidecar.precision,
+            "device": self.gpu.name,
+            "machine": self.gpu.title,
+            "onnx_sha256": self.sidecar.onnx_sha256,
+            "bytes": self.sidecar.engine_bytes,
+            "context_bytes": self.context_bytes,
+            "device_bytes": self.device_bytes,
+            "inputs": [spec.to_dict() for spec in self.inputs],
+            "outputs": [spec.to_dict() for spec in self.outputs],
+        }
+
+    def close(self) -> None:
+        """See :class:`toolkit.engines.base.Engine`."""
+        self._slots = {}
+        self._context = self._engine = self._runtime = None
+        self._cuda.close()
+
+
+@dataclass
+class _Slot:
+    pointer: int
+    raw: NDArray[np.uint8]
+    host: NDArray[Any] = field(init=False)
+
+
+class TensorRTBinding:
+    """The engine's buffers, filled: runs without copies."""
+
+    def __init__(self, engine: TensorRTEngine) -> None:
+        self._owner = engine
+
+    def run(self) -> None:
+        """See :class:`toolkit.engines.base.Binding`."""
+        self._owner.enqueue()
+        self._owner.synchronize()
+
+    def gpu_time_ms(self) -> float:
+        """See :meth:`TensorRTEngine.gpu_time_ms`."""
+        return self._owner.gpu_time_ms()
+
+    def outputs(self) -> Arrays:
+        """See :class:`toolkit.engines.base.Binding`."""
+        return self._owner.fetch()
+
+
+def round_to_codes(values: NDArray[np.floating[Any]], step: float | None) -> NDArray[np.int8]:
+    """Codes of an engine that gives codes x step as floats.
+
+    Raises:
+        EngineError: the sidecar has no step.
+    """
+    if step is None:
+        raise EngineError("the engine's sidecar has no wire_step; build it again with one")
+    codes = np.rint(values.astype(np.float32) / np.float32(step))
+    return np.clip(codes, -128, 127).astype(np.int8)

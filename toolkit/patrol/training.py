@@ -1,0 +1,252 @@
+"""The three phases: dense pre-training, joint PATROL training, fine-tuning of the slim network."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import torch
+
+from toolkit.errors import DataError, SettingsError
+from toolkit.models.masks import MaskSet
+from toolkit.models.network import ReidNet
+from toolkit.patrol.adversary import Adversary
+from toolkit.patrol.cost import edge_cost, share_of_split
+from toolkit.patrol.data import Batches, TrainingData
+from toolkit.patrol.history import History
+from toolkit.patrol.memory import channels_last
+from toolkit.patrol.objective import Objective
+from toolkit.patrol.schedule import make_optimizer
+from toolkit.patrol.settings import DefenceSettings, MaskSettings, PatrolSettings, TrainSettings
+from toolkit.patrol.similarity import ReconstructionError
+from toolkit.patrol.sparsity import ProximalMasks, Steering
+from toolkit.patrol.state import fingerprint_of
+from toolkit.patrol.trainer import MaskTraining, Phase, Validate, run_phase
+from toolkit.wire import WireFormat
+
+logger = logging.getLogger(__name__)
+
+
+def train_dense(
+    net: ReidNet, data: TrainingData, settings: TrainSettings, folder: Path, validate: Validate | None = None
+) -> History:
+    """Train the whole network on the task alone, in place.
+
+    Args:
+        net: its classifier has one output per label.
+        data: pictures and labels.
+        settings: the schedule.
+        folder: for states and the log; a killed call with the same arguments goes on from there, bit for bit.
+        validate: larger is better; called after every epoch with the network in evaluation mode.
+
+    Raises:
+        DataError: labels that do not fit the network.
+        TrainingError: the loss became NaN or infinite; the last good state is kept.
+        ArtifactError: ``folder`` cannot be written, is damaged, or belongs to another training.
+    """
+    settings_only = DefenceSettings(train=settings, lipschitz=None, adversary=None)
+    return _run("dense training", net, None, data, None, settings_only, folder, validate)
+
+
+def train_patrol(
+    net: ReidNet,
+    masks: MaskSet,
+    data: TrainingData,
+    fmt: WireFormat,
+    settings: PatrolSettings,
+    folder: Path,
+    validate: Validate | None = None,
+) -> History:
+    """Joint PATROL training of network and masks, in place: task, sparsity, Lipschitz and adversarial terms.
+
+    Start it from a dense pre-trained network. The masks are attached for the time of the training; afterwards they
+    hold the result (exact zeros where channels go) and are detached, ready for the surgery.
+
+    Args:
+        net: dense, pre-trained.
+        masks: of ``net``'s edge half.
+        data: pictures and labels.
+        fmt: the wire, its step chosen before and constant from now on.
+        settings: all terms; one that is None is off.
+        folder, validate: as in :func:`train_dense`; validation counts once the budget is met.
+
+    Raises:
+        TrainingError: no mask can meet the budget, or the loss became NaN or infinite.
+        DataError, ArtifactError, SettingsError: wrong data, folder or settings.
+    """
+    masks.attach(net)
+    try:
+        return _run("PATROL training", net, masks, data, fmt, settings, folder, validate)
+    finally:
+        masks.detach()
+
+
+def finetune(
+    net: ReidNet,
+    data: TrainingData,
+    fmt: WireFormat | None,
+    settings: DefenceSettings,
+    folder: Path,
+    validate: Validate | None = None,
+) -> History:
+    """Train a (slim) network further, in place, with the adversary and the Lipschitz term still on where set.
+
+    Args:
+        net: slim or dense.
+        data: pictures and labels.
+        fmt: the wire; None trains without the wire's quantizer, and then there can be no adversary's view of it.
+        settings: a :class:`PatrolSettings` is taken too, its masks are ignored.
+        folder, validate: as in :func:`train_dense`.
+    """
+    return _run("fine-tuning", net, None, data, fmt, settings, folder, validate)
+
+
+def _run(
+    name: str,
+    net: ReidNet,
+    masks: MaskSet | None,
+    data: TrainingData,
+    fmt: WireFormat | None,
+    settings: DefenceSettings,
+    folder: Path,
+    validate: Validate | None,
+) -> History:
+    train = settings.train
+    feature = _check(net, data, fmt, settings)
+    device = pick_device(train.device)
+    origin = next(net.parameters()).device
+    mask_settings = settings.masks if isinstance(settings, PatrolSettings) else None
+    fingerprint = _fingerprint(name, net, masks, data, fmt, settings)
+    net.to(device)
+    channels_last(net)
+    if masks is not None:
+        masks.to(device)
+    mean = tuple(float(value) for value in net.mean.flatten())
+    batches = Batches(data, train, (mean[0], mean[1], mean[2]))
+    try:
+        phase = Phase(
+            name=name,
+            net=net,
+            batches=batches,
+            objective=Objective(
+                net,
+                train,
+                fmt,
+                lipschitz=settings.lipschitz,
+                adversary=_adversary(feature, data, settings, device),
+                noise=settings.noise,
+                data=data,
+                device=device,
+            ),
+            optimizer=make_optimizer(net, train.learning_rate, train.weight_decay),
+            train=train,
+            fingerprint=fingerprint,
+            masks=_masks(net, masks, data, mask_settings, train.epochs * batches.steps_per_epoch),
+            validate=validate,
+        )
+        return run_phase(phase, folder)
+    finally:
+        net.to(origin)
+        if masks is not None:
+            masks.to(origin)
+
+
+def _check(
+    net: ReidNet, data: TrainingData, fmt: WireFormat | None, settings: DefenceSettings
+) -> tuple[int, int, int]:
+    """The feature's (C, h, w), after checking that network, data, wire and settings fit together."""
+    highest = int(data.labels.max())
+    if int(data.labels.min()) < 0 or highest >= net.classifier.out_features:
+        raise DataError(
+            f"labels go up to {highest} but the classifier has {net.classifier.out_features} outputs; number the "
+            "training identities 0..K-1 and build the network with identities=K"
+        )
+    if settings.train.patience and settings.train.epochs == 0:
+        raise SettingsError("train.patience needs epochs to wait for; set train.epochs or leave patience at 0")
+    lipschitz = settings.lipschitz
+    if lipschitz is not None and lipschitz.perturbation == "counterfactual":
+        data.input_of(torch.zeros(1, dtype=torch.int64).numpy(), counterfactual=True)
+    was_training = net.training
+    with torch.no_grad():
+        example = torch.zeros(1, 3, *data.picture_size, device=next(net.parameters()).device)
+        shape = tuple(net.eval().edge(example).shape[1:])
+    net.train(was_training)
+    if fmt is not None and (fmt.channels, fmt.height, fmt.width) != shape:
+        raise SettingsError(
+            f"the wire is {fmt.channels}x{fmt.height}x{fmt.width} but the feature at the cut is "
+            f"{'x'.join(map(str, shape))}; make the wire format for this network and picture size"
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def _adversary(
+    feature: tuple[int, int, int], data: TrainingData, settings: DefenceSettings, device: torch.device
+) -> Adversary | None:
+    options = settings.adversary
+    if options is None:
+        return None
+    rows = torch.linspace(0, len(data.labels) - 1, min(len(data.labels), 512)).long().unique().numpy()
+    measure = ReconstructionError(options.loss, data.input_of(rows))
+    train = settings.train
+    return Adversary(feature, data.picture_size, options, measure, train.seed, train.precision).to(device)
+
+
+def _masks(
+    net: ReidNet, masks: MaskSet | None, data: TrainingData, settings: MaskSettings | None, steps: int
+) -> MaskTraining | None:
+    if masks is None or settings is None:
+        return None
+    pruning = max(1, round(settings.prune_fraction * steps))
+    steering = None
+    if settings.ratio is not None or settings.as_split is not None:
+        cost = edge_cost(net, masks, data.picture_size, settings.budget, settings.align)
+        ratio = settings.ratio or 1.0
+        if settings.as_split is not None:
+            ratio = share_of_split(net, cost, settings.as_split)
+        logger.info("the edge half may keep %.3f of its %s", ratio, settings.budget)
+        steering = Steering(cost, ratio, pruning, settings.minimum_channels)
+    values = {name: mask for name, mask in masks.values().items() if isinstance(mask, torch.nn.Parameter)}
+    return MaskTraining(ProximalMasks(values, settings), steering, pruning)
+
+
+def _fingerprint(
+    name: str,
+    net: ReidNet,
+    masks: MaskSet | None,
+    data: TrainingData,
+    fmt: WireFormat | None,
+    settings: DefenceSettings,
+) -> str:
+    """Of everything that decides the result, the initial weights included."""
+    mask_values = masks.values() if masks is not None else {}
+    return fingerprint_of(
+        name,
+        settings.model_dump_json(),
+        data.fingerprint(),
+        fmt.to_json() if fmt is not None else "",
+        weights_digest(net),
+        *[f"{key}:{value.detach().cpu().tolist()}" for key, value in mask_values.items()],
+    )
+
+
+def weights_digest(net: torch.nn.Module) -> str:
+    """sha256 of all weights and buffers in order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def pick_device(name: str) -> torch.device:
+    """``cpu``, ``cuda`` or ``auto``.
+
+    Raises:
+        SettingsError: cuda is asked for and there is none.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise SettingsError("train.device is cuda but torch sees no GPU; take device: auto or cpu")
+    return torch.device("cuda")

@@ -1,0 +1,67 @@
+"""The stages in order: what is finished is skipped, what was killed goes on."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from toolkit.errors import SettingsError
+from toolkit.runs import RunFolder
+from toolkit.settings import RunSettings
+from toolkit.stages import all_stages
+from toolkit.stages.base import METRICS, Context, Stage
+
+logger = logging.getLogger(__name__)
+
+
+def stages_for(settings: RunSettings, until: str | None = None) -> list[Stage]:
+    """The stages that a run with these settings has, up to and including ``until``.
+
+    Raises:
+        SettingsError: the run has no such stage.
+    """
+    stages = [stage for stage in all_stages() if stage.applies(settings)]
+    names = [stage.name for stage in stages]
+    if until is None:
+        return stages
+    if until not in names:
+        raise SettingsError(f"this run has no stage {until!r}; it has {', '.join(names)}")
+    return stages[: names.index(until) + 1]
+
+
+def run_pipeline(settings: RunSettings, run: RunFolder, until: str | None = None) -> None:
+    """Run every stage that is not finished under the present settings, code and inputs."""
+    stages = stages_for(settings, until)
+    with run.locked():
+        for name in run.drop_missing():
+            logger.info("%s: its folder is gone, made again", name)
+        run.save()
+        made: dict[str, str] = {}
+        for number, stage in enumerate(stages, start=1):
+            inputs = {name: made[name] for name in stage.inputs if name in made}
+            _run_stage(stage, settings, run, inputs, f"[{number}/{len(stages)}] {stage.name}")
+            made[stage.name] = run.manifest.stages[stage.name].digest()
+
+
+def _run_stage(stage: Stage, settings: RunSettings, run: RunFolder, inputs: dict[str, str], title: str) -> None:
+    key = stage.key(settings, inputs)
+    if run.is_done(stage.name, key):
+        logger.info("%s: unchanged, skipped", title)
+        return
+    logger.info("%s: %s", title, stage.help)
+    started = time.monotonic()
+    context = Context(settings, run, run.begin(stage.name, key))
+    stage.run(context)
+    if len(context.metrics):
+        (context.folder / METRICS).write_text(context.metrics.to_json(), encoding="utf-8")
+    seconds = time.monotonic() - started
+    run.finish(
+        stage.name,
+        key,
+        code_version=stage.version,
+        inputs=inputs,
+        seconds=seconds,
+        summary=context.summary,
+    )
+    facts = ", ".join(f"{name} {value}" for name, value in context.summary.items())
+    logger.info("%s: done in %.0f s%s", title, seconds, f" ({facts})" if facts else "")

@@ -1,0 +1,145 @@
+"""Ridge regression from codes to pixels: the sanity line that every learned attack must beat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from toolkit.errors import AttackError
+from toolkit.privacy.attacks.base import Attack, AttackerSettings, FitReport, Knowledge, to_pictures
+from toolkit.privacy.attacks.ridge_design import Design, PatchDesign, PictureDesign, Values
+from toolkit.privacy.codes import Floats, Indices, Pairs
+from toolkit.privacy.similarity import compare
+
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+ROWS = 64
+
+
+class RidgeSettings(AttackerSettings):
+    """Options of :class:`Ridge`.
+
+    Attributes:
+        design: ``picture`` regresses the whole picture on all codes; ``patch`` regresses the pixels under a code
+            position on the codes around it, with the same weights everywhere; ``auto`` takes ``picture`` where
+            the codes of a picture are at most ``features`` numbers.
+        side: longer side of the pictures that the ``picture`` design regresses, in pixels; enlarged afterwards.
+        features: most inputs of the regression.
+        samples: about so many patches are used by the ``patch`` design.
+        penalties: candidates, in units of the inputs' mean variance; chosen on validation pictures.
+    """
+
+    kind: Literal["ridge"] = "ridge"
+    design: Literal["auto", "picture", "patch"] = "auto"
+    side: int = Field(default=32, ge=4, le=256)
+    features: int = Field(default=2304, ge=8, le=8192)
+    samples: int = Field(default=400_000, ge=1000)
+    penalties: tuple[float, ...] = Field(default=PENALTIES, min_length=1)
+
+
+class Ridge(Attack):
+    """Closed-form linear regression on the codes.
+
+    Memory is bounded by about ``features^2 + features * targets`` numbers and does not grow with the number of
+    pictures: the moments are summed batch by batch.
+    """
+
+    kind = "ridge"
+    reference = "Hoerl and Kennard, Technometrics 1970"
+    knowledge = Knowledge(edge_queries=True, own_pictures=True, training_set=True)
+    settings_type: ClassVar[type[AttackerSettings]] = RidgeSettings
+
+    @property
+    def settings(self) -> RidgeSettings:
+        """The checked options."""
+        assert isinstance(self._settings, RidgeSettings)
+        return self._settings
+
+    def _fit(self, train: Pairs, validation: Pairs, folder: Path | None) -> FitReport:
+        started = time.monotonic()
+        self._design = self._make_design(train)
+        self._mean_code, self._mean_picture = _means(train, self._design)
+        gram, cross = self._moments(train)
+        penalty, structure, error = self._choose(gram, cross, validation.head(512))
+        return FitReport(
+            converged=True,
+            validation_ssim=structure,
+            validation_mse=error,
+            gain=0.0,
+            steps=0,
+            pairs=len(train),
+            parameters=int(self._weights.size),
+            chosen={"penalty": penalty, "design": self._design.name},
+            seconds=time.monotonic() - started,
+        )
+
+    def _make_design(self, train: Pairs) -> Design:
+        options, shape = self.settings, train.code_shape
+        small = int(np.prod(shape)) <= options.features
+        if options.design == "picture" and not small:
+            raise AttackError(f"ridge: {shape} codes are more than features={options.features}; use design: patch")
+        if options.design == "picture" or (options.design == "auto" and small):
+            return PictureDesign(shape, train.picture_size, options.side)
+        share = options.samples / (len(train) * shape[1] * shape[2])
+        return PatchDesign(shape, train.picture_size, options.features, min(1.0, share), options.seed)
+
+    def _moments(self, train: Pairs) -> tuple[Values, Values]:
+        """Centred ``X'X`` and ``X'Y``, each a row's mean."""
+        gram: Values | None = None
+        cross: Values | None = None
+        count = 0
+        for rows in _rows(len(train)):
+            features, pictures = train.batch(rows)
+            x = self._design.inputs(features - self._mean_code)
+            y = self._design.targets(self._design.shrink(pictures) - self._mean_picture)
+            x, y = self._design.sample(x, y, int(rows[0]))
+            gram = (x.T @ x).astype(np.float64) + (0.0 if gram is None else gram)
+            cross = (x.T @ y).astype(np.float64) + (0.0 if cross is None else cross)
+            count += len(x)
+        assert gram is not None and cross is not None
+        return gram / count, cross / count
+
+    def _choose(self, gram: Values, cross: Values, validation: Pairs) -> tuple[float, float, float]:
+        """The penalty with the least validation MSE, its SSIM and MSE; keeps its weights."""
+        unit = float(np.trace(gram)) / len(gram)
+        if unit <= 0:
+            raise AttackError("ridge: the codes are constant, there is nothing to regress on")
+        values, vectors = np.linalg.eigh(gram)
+        rotated = vectors.T @ cross
+        features, pictures = validation.batch(np.arange(len(validation)))
+        found: list[tuple[float, float, float]] = []
+        kept: Floats | None = None
+        for penalty in self.settings.penalties:
+            damped = np.clip(values, 0.0, None) + penalty * unit
+            self._weights = (vectors @ (rotated / damped[:, None])).astype(np.float32)
+            score = compare(to_pictures(self._decode(features), self.name), pictures)
+            found.append((penalty, float(score.ssim.mean()), float(score.mse.mean())))
+            if kept is None or found[-1][2] <= min(other[2] for other in found):
+                kept = self._weights
+        assert kept is not None
+        self._weights = kept
+        return min(found, key=lambda item: item[2])
+
+    def _decode(self, features: Floats) -> Floats:
+        flat = self._design.inputs(features - self._mean_code) @ self._weights
+        return self._design.enlarge(self._design.assemble(flat, len(features)) + self._mean_picture)
+
+
+def _means(train: Pairs, design: Design) -> tuple[Floats, Floats]:
+    """Mean code ``(C, h, w)`` and mean shrunk picture, one pass."""
+    code = np.zeros(train.code_shape, np.float64)
+    picture = np.zeros((*design.size, 3), np.float64)
+    for rows in _rows(len(train)):
+        features, pictures = train.batch(rows)
+        code += features.sum(0)
+        picture += design.shrink(pictures).sum(0)
+    return (code / len(train)).astype(np.float32), (picture / len(train)).astype(np.float32)
+
+
+def _rows(count: int) -> Iterator[Indices]:
+    for start in range(0, count, ROWS):
+        yield np.arange(start, min(count, start + ROWS))

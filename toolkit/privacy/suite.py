@@ -1,0 +1,276 @@
+"""Fit every configured attacker on one variant's codes, score each once on test, keep what finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from toolkit.errors import AttackError
+from toolkit.privacy.anchors import Anchors, measure_anchors
+from toolkit.privacy.attacks.base import Attack
+from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
+from toolkit.privacy.attacks.tools import Network, Tools
+from toolkit.privacy.codes import Array, Indices, Pairs, Part, Pictures, WireCodes, mirror_part
+from toolkit.privacy.result import AttackerResult, AttackResult, attacker_from
+from toolkit.privacy.settings import NO_TOOLS, AttackSettings, make_attack
+from toolkit.privacy.similarity import compare
+from toolkit.privacy.trust import attacker_problems, suite_problems
+from toolkit.wire import WireFormat
+
+logger = logging.getLogger(__name__)
+FLOOR_SHARE = 4
+
+
+class SplitsLike(Protocol):
+    """What the suite needs of ``toolkit.datasets.Splits``: indices into codes and pictures."""
+
+    @property
+    def attacker_train(self) -> Sequence[int]: ...
+    @property
+    def attacker_validation(self) -> Sequence[int]: ...
+    @property
+    def query(self) -> Sequence[int]: ...
+    @property
+    def gallery(self) -> Sequence[int]: ...
+
+
+@dataclass(frozen=True)
+class AttackData:
+    """One variant's codes with the pictures they come from, and who may see which.
+
+    Attributes:
+        codes: as transmitted.
+        pictures: ``(N, H, W, 3)``, row by row the pictures behind the codes.
+        identities: of all N pictures.
+        train, validation, test: rows; without a common identity.
+        encode: the variant's edge half, uint8 pictures to codes, for augmentation before encoding.
+    """
+
+    codes: WireCodes
+    pictures: Pictures
+    identities: Sequence[str]
+    train: Indices
+    validation: Indices
+    test: Indices
+    encode: Callable[[Pictures], Array] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.identities) != len(self.pictures):
+            raise AttackError(f"{len(self.identities)} identities do not belong to {len(self.pictures)} pictures")
+        names = [{self.identities[i] for i in rows} for rows in (self.train, self.validation, self.test)]
+        for a, b, text in (
+            (0, 2, "train and test"),
+            (1, 2, "validation and test"),
+            (0, 1, "train and validation"),
+        ):
+            if names[a] & names[b]:
+                raise AttackError(f"{text} share identity {min(names[a] & names[b])}; split by identity")
+
+    def pairs(self, rows: Indices) -> Pairs:
+        """Pairs at ``rows``."""
+        return Pairs([Part(self.codes, self.pictures, rows)])
+
+
+def run_attack(
+    codes: Array,
+    pictures: Pictures,
+    splits: SplitsLike,
+    fmt: WireFormat | None,
+    settings: AttackSettings,
+    folder: Path,
+    *,
+    variant: str,
+    identities: Sequence[str],
+    encode: Callable[[Pictures], Array] | None = None,
+    edge: Network | None = None,
+    cloud: Network | None = None,
+    anchors: Anchors | None = None,
+) -> AttackResult:
+    """Attack the codes of one variant.
+
+    Args:
+        codes: ``(N, C, h, w)`` int8 as transmitted, or float32 features; may be a memory map.
+        pictures: ``(N, H, W, 3)`` uint8, the pictures behind them.
+        splits: rows of both (``attacker_train``, ``attacker_validation``; test is query and gallery).
+        fmt: the wire format; None for float32 features.
+        settings: attackers and presets.
+        folder: for checkpoints and results; attackers that finished are not run again.
+        variant: key of the variant.
+        identities: of the N pictures.
+        encode: the variant's edge half, for mirror images.
+        edge: the differentiable edge half, for white-box attacks.
+        cloud: the differentiable cloud half, for query-free attacks.
+        anchors: of an earlier variant of the same run; measured here if None.
+
+    Raises:
+        AttackError: codes, pictures and splits do not belong together, or no attacker finished.
+    """
+    data = AttackData(
+        codes=WireCodes.from_format(codes, fmt),
+        pictures=pictures,
+        identities=identities,
+        train=np.asarray(splits.attacker_train, np.int64),
+        validation=np.asarray(splits.attacker_validation, np.int64),
+        test=np.unique(np.asarray([*splits.query, *splits.gallery], np.int64)),
+        encode=encode,
+    )
+    return attack_variant(data, settings, folder, variant, anchors, Tools(edge, cloud, fmt, identities))
+
+
+def attack_variant(
+    data: AttackData,
+    settings: AttackSettings,
+    folder: Path,
+    variant: str,
+    anchors: Anchors | None = None,
+    tools: Tools = NO_TOOLS,
+) -> AttackResult:
+    """Like :func:`run_attack`, from one object."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tag = _fingerprint(data)
+    train, validation = _own_pairs(data, settings, folder, tag)
+    shown = _spread(len(data.test), settings.pictures_shown)
+    attackers, failed, kept = [], [], {"original": data.pictures[data.test[shown]]}
+    for options in settings.chosen(tools):
+        label = options.label or options.kind
+        try:
+            attack = make_attack(options, tools)
+            attackers.append(_run_one(attack, data, (train, validation), folder, tag, shown))
+            kept[label] = np.load(folder / label / "shown.npy", allow_pickle=False)
+        except AttackError as error:
+            logger.warning("%s failed on %s: %s", label, variant, error)
+            failed.append((label, str(error)))
+    if not attackers:
+        raise AttackError(f"no attacker finished on {variant}: " + "; ".join(f"{a}: {e}" for a, e in failed))
+    anchors = anchors or _anchors(data, (train, validation), settings, folder, tag)
+    judged = tuple(attacker_problems(a, attackers) for a in attackers)
+    problems = suite_problems(judged, data, settings.minimum_test, settings.minimum_train)
+    result = AttackResult(
+        variant=variant,
+        identities=tuple(data.identities[i] for i in data.test),
+        attackers=judged,
+        failed=tuple(failed),
+        anchors=anchors,
+        problems=problems,
+        shown=tuple(int(i) for i in shown),
+        reconstructions=kept,
+    )
+    result.save(folder)
+    return result
+
+
+def reconstruct_with(
+    label: str,
+    rows: Indices,
+    data: AttackData,
+    settings: AttackSettings,
+    folder: Path,
+    tools: Tools = NO_TOOLS,
+) -> Pictures:
+    """Reconstructions of any pictures by an attacker of an earlier :func:`attack_variant`, for leaks by name.
+
+    A learned attacker is read from its finished checkpoint in ``folder``, not trained again.
+
+    Raises:
+        AttackError: the settings have no attacker of that label.
+    """
+    for options in settings.chosen(tools):
+        if label == (options.label or options.kind):
+            attack = make_attack(options, tools)
+            attack.fit(*_own_pairs(data, settings, folder, _fingerprint(data)), folder / label)
+            return attack.reconstruct(data.codes, rows)
+    raise AttackError(f"no attacker {label!r} in this suite")
+
+
+def _own_pairs(data: AttackData, settings: AttackSettings, folder: Path, tag: str) -> tuple[Pairs, Pairs]:
+    """The adversary's pairs, with mirror images that were encoded once, and its validation pairs."""
+    parts = [Part(data.codes, data.pictures, data.train)]
+    if settings.mirror and data.encode:
+        path, key = folder / "mirror_codes.npy", folder / "mirror_codes.key"
+        encode = data.encode
+        if path.exists() and key.exists() and key.read_text(encoding="utf-8") == tag:
+            stored = np.load(path, mmap_mode="r", allow_pickle=False)
+            mirrored = np.ascontiguousarray(data.pictures[data.train][:, :, ::-1])
+            parts.append(Part(WireCodes(stored, data.codes.step), mirrored, np.arange(len(stored))))
+        else:
+            key.unlink(missing_ok=True)
+            parts.append(mirror_part(data.pictures, data.train, encode, data.codes.step, path))
+            key.write_text(tag, encoding="utf-8")
+    return Pairs(parts), data.pairs(data.validation)
+
+
+def _run_one(
+    attack: Attack, data: AttackData, pairs: tuple[Pairs, Pairs], folder: Path, tag: str, shown: Indices
+) -> AttackerResult:
+    """Fit and score one attacker, or read what an earlier call left."""
+    own = folder / attack.name
+    done, key = own / "result.json", tag + attack.options_json()
+    if done.exists():
+        body = json.loads(done.read_text(encoding="utf-8"))
+        if body.pop("key", None) == key:
+            return attacker_from(body)
+    own.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    report = attack.fit(*pairs, own)
+    pictures = attack.reconstruct(data.codes, data.test)
+    scores = compare(pictures, data.pictures[data.test])
+    result = AttackerResult(
+        label=attack.name,
+        kind=attack.kind,
+        knowledge=attack.knowledge.model_dump(),
+        fit=report,
+        mse=tuple(scores.mse.tolist()),
+        ssim=tuple(scores.ssim.tolist()),
+        problems=_constant(pictures),
+        seconds=time.monotonic() - started,
+    )
+    np.save(own / "shown.npy", pictures[shown], allow_pickle=False)
+    done.write_text(json.dumps({**asdict(result), "key": key}) + "\n", encoding="utf-8")
+    return result
+
+
+def _anchors(
+    data: AttackData, pairs: tuple[Pairs, Pairs], settings: AttackSettings, folder: Path, tag: str
+) -> Anchors:
+    path = folder / "anchors.json"
+    options = next((a for a in settings.chosen() if isinstance(a, InverseNetworkSettings)), None)
+    options = options or InverseNetworkSettings.screening()
+    steps = max(2, options.steps // FLOOR_SHARE)
+    options = options.model_copy(update={"label": "shuffled", "steps": steps, "doublings": 0})
+    marker = folder / "shuffled" / "key.txt"
+    key = tag + options.model_dump_json()
+    if path.exists() and marker.exists() and marker.read_text(encoding="utf-8") == key:
+        return Anchors.load(path)
+    test = data.pairs(data.test)
+    anchors = measure_anchors(*pairs, test, InverseNetwork(options), settings.seed, folder / "shuffled")
+    anchors.save(path)
+    marker.write_text(key, encoding="utf-8")
+    return anchors
+
+
+def _constant(pictures: Pictures) -> tuple[str, ...]:
+    spread = pictures.astype(np.float32).std(axis=0).mean()
+    return ("gives the same picture for all codes",) if len(pictures) > 1 and spread < 0.5 else ()
+
+
+def _spread(count: int, wanted: int) -> Indices:
+    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64))
+
+
+def _fingerprint(data: AttackData) -> str:
+    """Digest of codes, pictures and rows: what an earlier result must have been made from."""
+    digest = hashlib.blake2b(digest_size=16)
+    for values in (data.codes.values, data.pictures, data.train, data.validation, data.test):
+        digest.update(f"{values.dtype}{values.shape}".encode())
+        for start in range(0, len(values), 1024):
+            digest.update(np.ascontiguousarray(values[start : start + 1024]).tobytes())
+    digest.update(f"{data.codes.step!r}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,186 @@
+"""Stage ``build``: engines of every variant, and the codes that they really send."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.engines import build_engine, open_engine, probe
+from toolkit.engines.settings import RunSettings as OpenSettings
+from toolkit.errors import EngineError
+from toolkit.preprocess import to_input
+from toolkit.progress import track
+from toolkit.stages.base import Context, Stage
+from toolkit.stages.data import RunData
+from toolkit.stages.export import CLOUD, EDGE, exported, networks_of, wire_of
+from toolkit.stages.slim import COST
+from toolkit.variants import EngineKind, Variant
+
+logger = logging.getLogger(__name__)
+VARIANTS = "variants.json"
+BATCH = 32
+
+
+class BuildStage(Stage):
+    """Dense FP32, slim FP32 and slim INT8 in ONNX Runtime; INT8 in TensorRT where a library is installed."""
+
+    name = "build"
+    version = 1
+    sections = ("build", "wire")
+    inputs = ("data", "slim", "export", "quantize")
+
+    def run(self, context: Context) -> None:
+        data = RunData.load(context)
+        networks, final = networks_of(context)
+        variants = list(plan_variants(networks, final, context.settings.wire.bits))
+        table: list[dict[str, Any]] = []
+        for variant, source in variants:
+            table.append(self._build(context, data, variant, self._onnx(context, source)))
+        for network in networks:
+            self._cloud(context, network)
+        deployed = next(row["key"] for row in table if row["runs"] and row["precision"] == "int8")
+        context.write_json(VARIANTS, {"variants": table, "deployed": deployed})
+        context.summary.update(engines=len(table), deployed=deployed)
+
+    def _onnx(self, context: Context, source: tuple[str, str]) -> Path:
+        stage, name = source
+        return exported(context, name, EDGE) if stage == "export" else context.run.path(stage, name)
+
+    def _build(self, context: Context, data: RunData, variant: Variant, onnx: Path) -> dict[str, Any]:
+        fmt = wire_of(context, variant.network)
+        settings = context.settings.build.model_copy(
+            update={
+                "engine": variant.engine,
+                "precision": variant.precision,
+                "wire_step": fmt.step,
+                "threads": context.settings.thread_count(),
+            }
+        )
+        row: dict[str, Any] = {
+            "key": variant.key,
+            "network": variant.network,
+            "precision": variant.precision,
+            "engine": variant.engine,
+            "runs": variant.engine == "onnxruntime",
+        }
+        if context.run.has("slim", COST):
+            for quantity, value in context.read_json("slim", COST)[variant.network].items():
+                unit = "bytes" if quantity.endswith("bytes") else "count"
+                context.measure(f"edge.{quantity}", value, unit=unit, variant=variant.key)
+        folder = context.folder / variant.key
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            built = build_engine(onnx, folder / engine_name(variant.engine), settings)
+        except EngineError as error:
+            if row["runs"]:
+                raise
+            logger.warning("%s was not built: %s", variant.key, error)
+            return {**row, "built": False, "why": str(error)}
+        context.measure("size.engine", built.path.stat().st_size, unit="bytes", variant=variant.key)
+        if row["runs"]:
+            self._codes(context, data, variant, built.path)
+        return {**row, "built": True, "file": built.path.name}
+
+    def _cloud(self, context: Context, network: str) -> None:
+        """The cloud half runs on the server, in FP32."""
+        settings = context.settings.build.model_copy(
+            update={"engine": "onnxruntime", "precision": "fp32", "threads": context.settings.thread_count()}
+        )
+        folder = context.folder / f"cloud-{network}"
+        folder.mkdir(exist_ok=True)
+        build_engine(exported(context, network, CLOUD), folder / CLOUD, settings)
+
+    def _codes(self, context: Context, data: RunData, variant: Variant, path: Path) -> None:
+        fmt = wire_of(context, variant.network)
+        target = context.folder / "codes" / f"{variant.key}.npy"
+        target.parent.mkdir(exist_ok=True)
+        shape = (len(data.pictures), *fmt.shape)
+        codes = np.lib.format.open_memmap(target, mode="w+", dtype=np.int8, shape=shape)
+        with Encoder.open(path, context.settings.thread_count(), fmt.step) as encoder:
+            starts = range(0, len(codes), BATCH)
+            for start in track(starts, f"codes of {variant.key}"):
+                rows = slice(start, start + BATCH)
+                codes[rows] = encoder(np.asarray(data.pictures[rows]))
+        codes.flush()
+
+
+class Encoder:
+    """An edge engine as a function: uint8 pictures (N, H, W, 3) to int8 codes (N, C, h, w)."""
+
+    def __init__(self, engine: Any, step: float) -> None:
+        self.engine, self.step = engine, step
+
+    @classmethod
+    def open(cls, path: Path, threads: int, step: float) -> Encoder:
+        """Open an engine that this run built."""
+        return cls(open_engine(path, OpenSettings(threads=threads)), step)
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.engine.close()
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.int8]:
+        parts = [
+            self.engine.run({"picture": to_input(pictures[start : start + BATCH])})["wire"]
+            for start in range(0, len(pictures), BATCH)
+        ]
+        return np.concatenate(parts)
+
+
+def plan_variants(networks: list[str], final: str, bits: int) -> Iterator[tuple[Variant, tuple[str, str]]]:
+    """The variants of a run and the file each is built from (stage, name)."""
+    for network in networks:
+        yield Variant(network, "fp32", "float", bits, "onnxruntime"), ("export", network)  # type: ignore[arg-type]
+    yield Variant(final, "int8", "cpu", bits, "onnxruntime"), ("quantize", "edge.cpu.onnx")  # type: ignore[arg-type]
+    kinds: tuple[tuple[EngineKind, str], ...] = (("tensorrt", "b"), ("tensorrt_rtx", "b"))
+    available = {status.engine for status in probe() if status.can_build}
+    for kind, form in kinds:
+        if kind in available:
+            yield Variant(final, "int8", form, bits, kind), ("quantize", f"edge.{form}.onnx")  # type: ignore[arg-type]
+
+
+def engine_name(kind: EngineKind) -> str:
+    """File name of an engine in its folder."""
+    return "edge.onnx" if kind == "onnxruntime" else "edge.engine"
+
+
+def running_variants(context: Context) -> list[str]:
+    """Keys of the variants whose codes were made, in the order dense, slim, INT8."""
+    return [row["key"] for row in context.read_json("build", VARIANTS)["variants"] if row["runs"]]
+
+
+def deployed_variant(context: Context) -> str:
+    """Key of the deployed variant."""
+    return str(context.read_json("build", VARIANTS)["deployed"])
+
+
+def codes_of(context: Context, key: str) -> NDArray[np.int8]:
+    """Codes of every picture of the run, memory-mapped."""
+    path = context.run.path("build", "codes", f"{key}.npy")
+    codes: NDArray[np.int8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return codes
+
+
+def open_encoder(context: Context, key: str) -> Encoder:
+    """The engine of a variant that runs here."""
+    step = wire_of(context, Variant.from_key(key).network).step
+    return Encoder.open(engine_path(context, key), context.settings.thread_count(), step)
+
+
+def engine_path(context: Context, key: str) -> Path:
+    """Engine file of a variant, checked with its sidecar."""
+    return context.run.folder("build", key) / engine_name(Variant.from_key(key).engine)
+
+
+def cloud_path(context: Context, network: str) -> Path:
+    """Engine file of a network's cloud half."""
+    return context.run.folder("build", f"cloud-{network}") / CLOUD

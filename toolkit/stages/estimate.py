@@ -1,0 +1,125 @@
+"""How long a run will take and how much disk it needs, said before it starts.
+
+The rate of one training picture is measured on this machine in a few steps; the rest are ratios to it that were
+measured on 2 cores (docs/architecture.md), so the figure is good to a factor of about two.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+
+from toolkit.datasets.settings import DataSettings, open_dataset
+from toolkit.errors import ArtifactError
+from toolkit.patrol.settings import DefenceSettings, TrainSettings
+from toolkit.runs import RunFolder
+from toolkit.settings import RunSettings
+
+logger = logging.getLogger(__name__)
+MIB = 2**20
+JOINT_FACTOR = 2.5
+FORWARD_SHARE = 0.3
+RENDER_PER_SECOND = 100.0
+DECODER_PICTURES_PER_SECOND_64 = 350.0
+ATTACK_PASSES = 40
+RESERVE_MIB = 200
+VARIANTS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds per stage, and bytes in all."""
+
+    seconds: dict[str, float]
+    bytes: int
+
+    @property
+    def total(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds.values())
+
+
+def announce(settings: RunSettings, run: RunFolder) -> None:
+    """Log what the unfinished part of a run will take.
+
+    Raises:
+        ArtifactError: the disk of the run folder is too small.
+    """
+    found = estimate(settings)
+    seconds = {stage: value for stage, value in found.seconds.items() if stage not in run.manifest.stages}
+    free = shutil.disk_usage(run.root).free
+    needed = 0 if "build" in run.manifest.stages else found.bytes
+    if free < needed + RESERVE_MIB * MIB:
+        raise ArtifactError(
+            f"no space: {run.root} needs about {needed // MIB + RESERVE_MIB} MiB and {free // MIB} MiB are free; "
+            "free some, or put the runs elsewhere with --runs"
+        )
+    longest = sorted(seconds, key=lambda stage: -seconds[stage])[:3]
+    parts = ", ".join(f"{stage} {_minutes(seconds[stage])}" for stage in longest)
+    if seconds:
+        total = _minutes(sum(seconds.values()))
+        logger.info("run %s: about %s (%s), %d MiB of disk", settings.name, total, parts, needed // MIB)
+
+
+def estimate(settings: RunSettings) -> Estimate:
+    """Time and disk of a whole run."""
+    train, total = _counts(settings.data)
+    picture = settings.picture.height * settings.picture.width
+    seconds = {"data": total / RENDER_PER_SECOND if settings.data.kind == "fleet" else total / 500.0}
+    rate = _training_rate(settings)
+    if settings.enter.kind == "train":
+        dense = train * settings.train.epochs * settings.train.augmentations / rate
+        seconds["train"] = dense + _joint(settings.patrol, train, rate)
+    if settings.enter.kind != "onnx":
+        seconds["slim"] = _joint(settings.slim.finetune, train, rate) + 5
+    forward = FORWARD_SHARE * total / rate
+    seconds |= {"export": 10.0, "quantize": 15.0, "build": VARIANTS * forward + 10, "profile": 25.0}
+    decoder = DECODER_PICTURES_PER_SECOND_64 * (64 * 64) / picture
+    seconds["attack"] = (VARIANTS + 1) * ATTACK_PASSES * 2 * train / decoder
+    seconds |= {"evaluate": VARIANTS * forward + 5, "report": 10.0}
+    codes = 8 * picture  # at most 8 bytes of codes per pixel: 128 channels at an eighth of the sides, and less
+    return Estimate(seconds, int(total * (3 * picture + VARIANTS * codes / 4) + 400 * MIB))
+
+
+def _joint(settings: DefenceSettings, train: int, rate: float) -> float:
+    factor = JOINT_FACTOR if settings.adversary or settings.lipschitz else 1.0
+    schedule: TrainSettings = settings.train
+    return train * schedule.epochs * schedule.augmentations * factor / rate
+
+
+def _counts(data: DataSettings) -> tuple[int, int]:
+    """Training pictures and all pictures, without decoding any."""
+    if data.kind == "fleet":
+        fleet = data.fleet
+        train = fleet.identities_train * fleet.pictures_per_identity
+        return train, train + fleet.identities_test * fleet.pictures_per_identity
+    dataset = open_dataset(data)
+    return len(dataset.indices_of("train")), len(dataset.records)
+
+
+def _training_rate(settings: RunSettings) -> float:
+    """Pictures a second of a forward and backward pass of the dense network, measured."""
+    if settings.enter.kind == "onnx":
+        return 300.0
+    import torch
+
+    from toolkit.models.architecture import Architecture
+    from toolkit.models.network import build_network
+
+    net = build_network(Architecture(identities=64, **settings.model.model_dump()))
+    batch = torch.zeros(32, 3, settings.picture.height, settings.picture.width)
+    batch = batch.to(memory_format=torch.channels_last)
+    times = []
+    for _ in range(4):
+        started = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.train.precision == "bf16"):
+            embedding, logits = net.training_forward(batch)
+        (embedding.float().sum() + logits.float().sum()).backward()
+        times.append(time.perf_counter() - started)
+    return len(batch) / min(times[1:])
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,87 @@
+"""Stage ``profile``: latency of every variant that runs here in one interleaved run, memory and layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from toolkit.checks.select import against
+from toolkit.engines import open_engine
+from toolkit.engines.settings import RunSettings as OpenSettings
+from toolkit.preprocess import to_input
+from toolkit.profiling import ProfileSettings, compare, layer_profile, measure_memory, profile
+from toolkit.stages.base import Context, Stage
+from toolkit.stages.build import engine_path, running_variants
+from toolkit.stages.data import RunData
+
+LATENCY = "latency.json"
+
+
+class ProfileStage(Stage):
+    """Warm-up, interleaved samples, percentiles and ratios with intervals; nothing is left out."""
+
+    name = "profile"
+    version = 1
+    sections = ("profile",)
+    inputs = ("data", "build")
+
+    def run(self, context: Context) -> None:
+        data = RunData.load(context)
+        keys = running_variants(context)
+        options = OpenSettings(threads=context.settings.thread_count())
+        inputs = {"picture": to_input(np.asarray(data.pictures[data.test[:1]]))}
+        profiles = self._latency(context, keys, inputs, options)
+        body: dict[str, Any] = {
+            "samples_ms": {key: item.samples_ms.ravel().tolist() for key, item in profiles.items()},
+            "ratios": self._ratios(context, profiles),
+            "layers": {},
+        }
+        for key in keys:
+            path = engine_path(context, key)
+            memory = measure_memory(path, settings=options)
+            context.measure("memory.peak", memory.peak_bytes, unit="bytes", variant=key, protocol="batch 1")
+            layers = layer_profile(path.read_bytes(), inputs, options)
+            body["layers"][key] = [
+                {"layer": item.module or item.node, "ms": item.median_ms, "precision": item.operator}
+                for item in layers
+            ]
+        context.write_json(LATENCY, body)
+        context.summary.update({f"p50 {key}": f"{item.p50:.3f} ms" for key, item in profiles.items()})
+
+    def _latency(self, context: Context, keys: list[str], inputs: Any, options: OpenSettings) -> dict[str, Any]:
+        settings: ProfileSettings = context.settings.profile
+        engines = {key: open_engine(engine_path(context, key), options) for key in keys}
+        try:
+            profiles = profile(engines, inputs, settings)
+        finally:
+            for engine in engines.values():
+                engine.close()
+        for item in profiles.values():
+            for metric in item.metrics():
+                context.metrics.add(metric)
+        return profiles
+
+    def _ratios(self, context: Context, profiles: dict[str, Any]) -> list[dict[str, Any]]:
+        reference, *others = profiles.values()
+        rows = []
+        for other in others:
+            ratio = compare(other, reference)
+            context.measure(
+                "latency.ratio",
+                ratio.value,
+                n=len(other.rounds_ms),
+                interval=ratio.interval,
+                variant=other.key,
+                protocol=against(reference.key),
+            )
+            rows.append(
+                {
+                    "variant": other.key,
+                    "reference": reference.key,
+                    "ratio": ratio.value,
+                    "interval": list(ratio.interval),
+                    "rounds": len(other.rounds_ms),
+                }
+            )
+        return rows

@@ -1,0 +1,64 @@
+"""Stage ``quantize``: calibrated INT8 forms of the edge half that is deployed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from toolkit.errors import ModelError
+from toolkit.runs import text_sha256
+from toolkit.stages.base import Context, Stage
+from toolkit.stages.data import RunData
+from toolkit.stages.export import EDGE, batches_of, exported, networks_of
+
+FORMS = ("a", "b", "cpu")
+BATCH = 16
+
+
+class QuantizeStage(Stage):
+    """Q/DQ networks for TensorRT 8.x (a), strongly typed TensorRT (b) and ONNX Runtime (cpu)."""
+
+    name = "quantize"
+    version = 1
+    sections = ("quantize",)
+    inputs = ("data", "export")
+
+    def run(self, context: Context) -> None:
+        from calibration import acceptance, lint, quantize, refusals, refuse_unreal, write_cache
+
+        data = RunData.load(context)
+        rows = data.rows["calibration"]
+        pictures = np.ascontiguousarray(data.pictures[rows])
+        refuse_unreal(pictures)
+        names = [data.paths[row] for row in rows]
+        settings = replace(
+            context.settings.quantize,
+            pictures_hash=hashlib.sha256(pictures.tobytes()).hexdigest(),
+            preprocess_hash=text_sha256(context.run.path("data", "preprocess.json").read_text(encoding="utf-8")),
+            threads=context.settings.thread_count(),
+        )
+        context.write_json("pictures.json", {"pictures": names, "sha256": settings.pictures_hash})
+        _, final = networks_of(context)
+        result = quantize(exported(context, final, EDGE), batches_of(data, rows, BATCH), settings)
+        for form in FORMS:
+            content = result.forms[form].SerializeToString(deterministic=True)
+            (context.folder / f"edge.{form}.onnx").write_bytes(content)
+        context.write_json("decisions.json", result.report())
+        write_cache(context.folder / "calibration.cache", result.cache)
+        findings = {form: [asdict(item) for item in lint(result.forms[form], "efficiency")] for form in ("a", "b")}
+        context.write_json("lint.json", findings)
+        judged = acceptance({form: result.forms[form] for form in FORMS})
+        context.write_json("acceptance.json", [asdict(row) for row in judged])
+        if refused := refusals(judged):
+            raise ModelError(f"form {refused[0].form} is refused by {refused[0].judge}: {refused[0].detail}")
+        for pair, found in result.agreement.items():
+            fields: dict[str, Any] = {"n": found.codes, "variant": final, "protocol": pair}
+            context.measure("quantize.agreement", found.equal, **fields)
+            context.measure("quantize.within_one_step", found.within_one, **fields)
+        for form, fidelity in result.fidelity.items():
+            fields = {"n": len(rows), "variant": final, "protocol": form}
+            context.measure("quantize.sqnr", fidelity.sqnr_db, unit="dB", **fields)
+        context.summary.update(pictures=len(rows), findings=sum(len(lines) for lines in findings.values()))

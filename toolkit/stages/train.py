@@ -1,0 +1,141 @@
+"""Stage ``train``: the dense network, the wire's step, and the same network under PATROL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.preprocess import Preprocess, to_input
+from toolkit.runs import CHECKPOINTS, file_sha256
+from toolkit.settings import RunSettings
+from toolkit.stages.base import Context, Stage
+from toolkit.stages.data import RunData
+from toolkit.wire.codes import WireFormat, choose_step
+
+if TYPE_CHECKING:
+    from toolkit.models.network import ReidNet
+    from toolkit.patrol.data import TrainingData
+
+WIRE = "wire.json"
+STEP_PICTURES = 512
+
+
+class TrainStage(Stage):
+    """Dense pre-training (or a user's checkpoint), the wire's step, joint PATROL training."""
+
+    name = "train"
+    version = 1
+    sections = ("picture", "enter", "model", "wire", "train", "patrol")
+    inputs = ("data",)
+
+    def applies(self, settings: RunSettings) -> bool:
+        return settings.enter.kind != "onnx"
+
+    def files(self, settings: RunSettings) -> dict[str, str]:
+        path = settings.enter.path
+        if settings.enter.kind != "checkpoint" or path is None:
+            return {}
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return {file.name: file_sha256(file) for file in files if file.is_file()}
+
+    def run(self, context: Context) -> None:
+        from toolkit.models.checkpoint import save_checkpoint
+
+        data = RunData.load(context)
+        preprocess = Preprocess.load(context.run.folder("data"))
+        identities = data.train_identities()
+        curves: dict[str, Any] = {}
+        dense = self._dense(context, data, preprocess, curves)
+        save_checkpoint(context.folder / "dense", dense, preprocess, identities=identities)
+        fmt = wire_format(dense, data, context.settings.wire.bits)
+        (context.folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")
+        if context.settings.enter.kind == "train":
+            masks = self._patrol(context, dense, data, fmt, curves)
+            save_checkpoint(context.folder / "patrol", dense, preprocess, masks=masks, identities=identities)
+        context.write_json("curves.json", curves)
+        context.summary.update(wire=f"{fmt.channels}x{fmt.height}x{fmt.width}", bits=fmt.bits, step=fmt.step)
+
+    def _dense(self, context: Context, data: RunData, preprocess: Preprocess, curves: dict[str, Any]) -> ReidNet:
+        from toolkit.models.architecture import Architecture
+        from toolkit.models.network import build_network
+        from toolkit.patrol.training import train_dense
+
+        settings = context.settings
+        architecture = Architecture(
+            identities=len(data.train_identities()),
+            mean=preprocess.mean,
+            std=preprocess.std,
+            **settings.model.model_dump(),
+        )
+        if settings.enter.kind == "checkpoint":
+            return _enter(settings, architecture)
+        net = build_network(architecture, settings.seed)
+        schedule = settings.train.model_copy(update={"seed": settings.seed})
+        history = train_dense(net, training_data(data), schedule, context.folder / CHECKPOINTS / "dense")
+        curves["dense"] = history.curves
+        return net
+
+    def _patrol(
+        self, context: Context, net: ReidNet, data: RunData, fmt: WireFormat, curves: dict[str, Any]
+    ) -> dict[str, Any]:
+        import torch
+
+        from toolkit.models.groups import find_groups
+        from toolkit.models.masks import MaskSet
+        from toolkit.patrol.training import train_patrol
+
+        settings = seeded(context.settings.patrol, context.settings.seed + 1)
+        masks = MaskSet(find_groups(net, torch.zeros(1, 3, *data.pictures.shape[1:3])))
+        folder = context.folder / CHECKPOINTS / "patrol"
+        history = train_patrol(net, masks, training_data(data), fmt, settings, folder)
+        curves["patrol"] = history.curves
+        return {name: value.detach().clone() for name, value in masks.values().items()}
+
+
+def seeded(settings: Any, seed: int) -> Any:
+    """Settings of a training phase under the run's seed."""
+    return settings.model_copy(update={"train": settings.train.model_copy(update={"seed": seed})})
+
+
+def training_data(data: RunData) -> TrainingData:
+    """The training split as arrays."""
+    from toolkit.patrol.data import TrainingData
+
+    rows = data.rows["train"]
+    return TrainingData(
+        pictures=np.ascontiguousarray(data.pictures[rows]),
+        labels=data.numbers(data.identities, rows),
+        cameras=data.numbers(data.cameras, rows),
+    )
+
+
+def wire_format(net: ReidNet, data: RunData, bits: int) -> WireFormat:
+    """The wire of the cut, its step chosen on training pictures of the calibration split."""
+    import torch
+
+    rows = data.rows["calibration"][:STEP_PICTURES]
+    net.eval()
+    with torch.no_grad():
+        batches = [
+            net.edge(torch.from_numpy(to_input(data.pictures[rows[start : start + 64]]))).numpy()
+            for start in range(0, len(rows), 64)
+        ]
+    features = np.concatenate(batches)
+    signed = bool((features < 0).any())
+    _, channels, height, width = features.shape
+    return WireFormat(channels, height, width, bits, choose_step(features, bits, signed), signed)
+
+
+def _enter(settings: RunSettings, architecture: Any) -> ReidNet:
+    from toolkit.models.checkpoint import load_checkpoint
+    from toolkit.models.foreign import load_foreign
+    from toolkit.models.network import build_network
+
+    path = settings.enter.path
+    assert path is not None
+    if path.is_dir():
+        return load_checkpoint(path).net
+    net = build_network(architecture, settings.seed)
+    load_foreign(net, path)
+    return net
