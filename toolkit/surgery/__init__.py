@@ -5,15 +5,16 @@ from toolkit.surgery.deviation import Deviation, deviation
 from toolkit.surgery.errors import PlanError, SurgeryError
 from toolkit.surgery.fold import fold_masks
 from toolkit.surgery.plan import Plan, compose, fingerprint
+from toolkit.surgery.proposal import PlanSettings
 from toolkit.surgery.remove import apply_plan, rebuild, shrink
 from toolkit.surgery.sources import (
-    PlanSettings,
     ScoreSettings,
     plan_from_lists,
     plan_from_masks,
     plan_from_scores,
     plan_from_zeros,
 )
+from toolkit.surgery.table import Row, format_rows, plan_table
 
 __all__ = [
     "Cost",
@@ -22,6 +23,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "PlanSettings",
+    "Row",
     "ScoreSettings",
     "SurgeryError",
     "apply_plan",
@@ -30,10 +32,12 @@ __all__ = [
     "deviation",
     "fingerprint",
     "fold_masks",
+    "format_rows",
     "plan_from_lists",
     "plan_from_masks",
     "plan_from_scores",
     "plan_from_zeros",
+    "plan_table",
     "rebuild",
     "shrink",
 ]

@@ -28,14 +28,17 @@ class GroupPlan(_Frozen):
     Attributes:
         channels: of the dense network.
         kept: ascending positions that stay.
-        aligned: kept ones that are there for alignment only; zero until fine-tuning.
-        constant: kept ones that carry a constant for a padded convolution, or cannot be removed exactly.
+        aligned: kept ones that are there for alignment only: best scores first; with masks they stay zero until
+            fine-tuning.
+        constant: kept ones that carry a constant for a padded convolution.
+        refused: kept ones that were to go, but whose removal would not be exact.
     """
 
     channels: int
     kept: tuple[int, ...]
     aligned: tuple[int, ...] = ()
     constant: tuple[int, ...] = ()
+    refused: tuple[int, ...] = ()
 
     @property
     def removed(self) -> tuple[int, ...]:
@@ -102,15 +105,16 @@ class Plan(_Frozen):
             PlanError: see above; the message names the group.
         """
         for name, group in self.groups.items():
-            for what, listed in (("kept", group.kept), ("aligned", group.aligned), ("constant", group.constant)):
+            for what in ("kept", "aligned", "constant", "refused"):
+                listed: tuple[int, ...] = getattr(group, what)
                 if any(not 0 <= i < group.channels for i in listed):
                     raise PlanError(f"plan: {what} channel out of range 0..{group.channels - 1} in group {name}")
                 if list(listed) != sorted(set(listed)):
                     raise PlanError(f"plan: {what} channels of group {name} are not ascending or listed twice")
             if not group.kept:
                 raise PlanError(f"plan: group {name} keeps no channel; remove the block instead")
-            if not {*group.aligned, *group.constant} <= set(group.kept):
-                raise PlanError(f"plan: group {name} has aligned or constant channels that are not kept")
+            if not {*group.aligned, *group.constant, *group.refused} <= set(group.kept):
+                raise PlanError(f"plan: group {name} has aligned, constant or refused channels that are not kept")
         if len(set(self.removed_blocks)) != len(self.removed_blocks):
             raise PlanError("plan: a block is removed twice")
 
@@ -178,10 +182,11 @@ def compose(first: Plan, second: Plan) -> Plan:
         base = first.groups.get(name)
         if base is None or len(base.kept) != group.channels:
             raise PlanError(f"plans cannot be composed: group {name} is not the same in both")
-        kept, aligned, constant = (
-            tuple(base.kept[i] for i in listed) for listed in (group.kept, group.aligned, group.constant)
+        lists = (group.kept, group.aligned, group.constant, group.refused)
+        kept, aligned, constant, refused = (tuple(base.kept[i] for i in listed) for listed in lists)
+        groups[name] = GroupPlan(
+            channels=base.channels, kept=kept, aligned=aligned, constant=constant, refused=refused
         )
-        groups[name] = GroupPlan(channels=base.channels, kept=kept, aligned=aligned, constant=constant)
     removed = (*first.removed_blocks, *second.removed_blocks)
     biases = [b for b in dict.fromkeys((*first.created_biases, *second.created_biases)) if not _inside(b, removed)]
     wire = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -19,7 +19,7 @@ from toolkit.surgery.deviation import Deviation, compare
 from toolkit.surgery.errors import PlanError, SurgeryError
 from toolkit.surgery.fold import fold_constants, multiply_masks, new_biases
 from toolkit.surgery.plan import Plan, fingerprint
-from toolkit.surgery.run import clone, example_for, outputs_of, replace_module
+from toolkit.surgery.run import clone, example_for, noise_like, outputs_of, replace_module
 from toolkit.surgery.slicing import cut_channels
 from toolkit.surgery.structure import Flags, Structure
 
@@ -53,7 +53,7 @@ def prepare(net: nn.Module, masks: MaskSet | None, blocks: tuple[str, ...], exam
         GroupError: nothing can be removed.
     """
     work = clone(net).double().eval()
-    example = example.double()
+    example = noise_like(example)
     zero: dict[str, Flags] = {}
     if masks is not None:
         multiply_masks(work, masks)
@@ -112,7 +112,7 @@ def kept_flags(structure: Structure, plan: Plan) -> Flags:
 
 
 def implied_masks(channel_map: ChannelMap, plan: Plan) -> MaskSet:
-    """Masks that are zero for all that a plan removes and one elsewhere."""
+    """Masks that are zero for all that a plan removes, and for what carries a constant in its place."""
     known = {block.name for block in channel_map.blocks}
     if unknown := set(plan.removed_blocks) - known:
         raise PlanError(f"block {sorted(unknown)[0]} is not removable in this network")
@@ -120,7 +120,7 @@ def implied_masks(channel_map: ChannelMap, plan: Plan) -> MaskSet:
     values = {}
     for name, listed in plan.groups.items():
         value = torch.ones(listed.channels)
-        value[list(listed.removed)] = 0
+        value[[*listed.removed, *listed.constant]] = 0
         values[name] = value
     values.update({BLOCK_PREFIX + name: torch.tensor(0.0) for name in plan.removed_blocks})
     masks.set_(values)
@@ -165,7 +165,7 @@ def apply_plan(
             f"{sorted(needed - set(plan.created_biases))[0]} needs a bias; the plan is for other weights"
         )
     before = structure.channel_map.trace.outputs
-    _add_biases(slim, plan.created_biases)
+    add_biases(slim, structure, plan.created_biases)
     fold_constants(slim, structure, kept, borders == "approximate")
     cut_channels(slim, structure, kept)
     _verify(slim, before, ready.example, borders)
@@ -185,7 +185,12 @@ def _verify(slim: nn.Module, before: list[Tensor], example: Tensor, borders: Bor
         raise SurgeryError(f"removal would change the output by {deviation.relative:.1e} of its largest value")
 
 
-def _add_biases(net: nn.Module, layers: tuple[str, ...]) -> None:
+def add_biases(net: nn.Module, structure: Structure, layers: Sequence[str]) -> None:
+    """Give layers a bias of zeros, in place.
+
+    Raises:
+        PlanError: one does not exist or is no convolution or linear layer.
+    """
     for path in layers:
         try:
             module = net.get_submodule(path)
@@ -195,9 +200,9 @@ def _add_biases(net: nn.Module, layers: tuple[str, ...]) -> None:
             raise PlanError(f"the plan gives a bias to {path!r}, which is no convolution or linear layer")
         if module.bias is None:
             outputs = module.out_features if isinstance(module, nn.Linear) else module.out_channels
-            module.bias = nn.Parameter(
-                torch.zeros(outputs, dtype=module.weight.dtype, device=module.weight.device)
-            )
+            zeros = torch.zeros(outputs, dtype=module.weight.dtype, device=module.weight.device)
+            module.bias = nn.Parameter(zeros)
+            structure.add_bias(net, path)
 
 
 def _restore(slim: nn.Module, net: nn.Module) -> None:
@@ -227,7 +232,7 @@ def shrink(net: Net, plan: Plan | Mapping[str, Any], example: Tensor | None = No
         replace_module(slim, name, nn.Identity())
     structure = Structure(slim, survey(slim, example_for(net, example)))
     kept = kept_flags(structure, plan)
-    _add_biases(slim, plan.created_biases)
+    add_biases(slim, structure, plan.created_biases)
     cut_channels(slim, structure, kept)
     if fingerprint(slim) != plan.result:
         raise PlanError("the plan does not lead to the network that it was saved with")

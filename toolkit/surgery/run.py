@@ -39,6 +39,12 @@ def example_for(net: nn.Module, example: Tensor | None) -> Tensor:
     return torch.rand(1, 3, DEFAULT_SIDE, DEFAULT_SIDE, generator=generator)
 
 
+def noise_like(example: Tensor) -> Tensor:
+    """Fixed random values in [0, 1) of an example's shape, in float64: a picture of zeros would show little."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(example.shape, generator=generator, dtype=torch.float64).to(example.device)
+
+
 @torch.no_grad()
 def outputs_of(net: nn.Module, x: Tensor) -> list[Tensor]:
     """Every tensor that the network gives; of a ReidNet the pooled vector, embedding and logits."""

@@ -19,13 +19,14 @@ class Structure:
     A state is ``kept``: ``(labels,)`` flags indexed by root, True for everything at first.
 
     Attributes:
-        channel_map: groups and trace of the network.
+        net: the network, uncut.
+        channel_map: its groups and trace.
         dims: ``(parameter, dimension)`` to the coupled set at each position.
         convolutions: weights of convolutions, in order of use, with their number of groups.
     """
 
     def __init__(self, net: nn.Module, channel_map: ChannelMap) -> None:
-        self.channel_map = channel_map
+        self.net, self.channel_map = net, channel_map
         self.roots = channel_map.roots
         self.shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
         self.dims: dict[tuple[str, int], Indices] = {}
@@ -41,6 +42,17 @@ class Structure:
             module = net.get_submodule(production.module)
             if len(self.shapes.get(production.parameter, ())) > 2:
                 self.convolutions.setdefault(production.parameter, int(getattr(module, "groups", 1)))
+
+    def add_bias(self, net: nn.Module, layer: str) -> None:
+        """Know of a bias that the network has now and had not when it was traced."""
+        module = net.get_submodule(layer)
+        bias = module.bias
+        assert isinstance(bias, nn.Parameter)
+        self.shapes[f"{layer}.bias"] = tuple(bias.shape)
+        out_dim = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) else 0
+        found = self.dims.get((f"{layer}.weight", out_dim))
+        if found is not None:
+            self.dims[f"{layer}.bias", 0] = found
 
     def everything(self) -> Flags:
         """The state in which nothing is removed."""

@@ -38,7 +38,7 @@ def _example() -> Tensor:
 
 
 def _network(backbone: str, cut: str, **more: object) -> tuple[Architecture, ReidNet, MaskSet]:
-    architecture = Architecture(backbone, cut, 5, width=0.5, **more)  # type: ignore[arg-type]
+    architecture = Architecture(backbone, cut, 5, width=0.25, **more)  # type: ignore[arg-type]
     net = build_network(architecture)
     randomize(net, 0)
     found = survey(net, _example()[:1])
@@ -113,8 +113,8 @@ def test_a_plan_for_another_network_is_refused() -> None:
     _, net, masks = _network("resnet18", "layer2")
     plan = plan_from_masks(net, masks)
     with pytest.raises(PlanError, match="another architecture"):
-        rebuild(Architecture("resnet18", "layer2", 6, width=0.5), plan)
+        rebuild(Architecture("resnet18", "layer2", 6, width=0.25), plan)
     with pytest.raises(PlanError, match="made from masks"):
         apply_plan(net, None, plan)
     with pytest.raises(PlanError, match="not a plan of version 1"):
-        rebuild(Architecture("resnet18", "layer2", 5, width=0.5), json.loads(plan.to_json()) | {"more": 1})
+        rebuild(Architecture("resnet18", "layer2", 5, width=0.25), json.loads(plan.to_json()) | {"more": 1})

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toolkit.models.channels.labels import EVEN, collapse, level
 from toolkit.models.channels.trace import Known, Tracer
 
 
@@ -40,13 +41,14 @@ class Call:
 
     def freeze_all(self, reason: str) -> None:
         """Every channel that was read must stay."""
+        self.tracer.trace.unhandled.setdefault(self.tracer.module, self.tracer.where(reason))
         for item in self.known:
             for plane in item.labels:
                 self.tracer.trace.labels.freeze(plane, self.tracer.where(reason))
 
     def learn_unlabelled(self, first: int = 0) -> None:
         """The outputs from ``first`` on have no channels."""
-        const = torch.tensor(all(bool(item.const.all()) for item in self.known))
+        const = min([int(collapse(item.const).min()) for item in self.known if item.const.numel()], default=EVEN)
         for tensor in self.outputs[first:]:
             zeros = torch.zeros((), dtype=torch.int64)
-            self.tracer.learn(tensor, [zeros.expand(tensor.shape)], const.expand(tensor.shape))
+            self.tracer.learn(tensor, [zeros.expand(tensor.shape)], level(const, tensor.shape))

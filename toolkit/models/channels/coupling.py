@@ -32,7 +32,11 @@ def frozen_layers(trace: Trace, roots: Indices, frozen: dict[int, str]) -> tuple
         for root in roots[production.labels]:
             if int(root) in frozen and production.in_edge:
                 found[production.module, frozen[int(root)]] += 1
-    return tuple(FrozenChannels(layer, number, reason) for (layer, reason), number in found.items())
+    listed = [FrozenChannels(layer, number, reason) for (layer, reason), number in found.items()]
+    named = {entry.layer for entry in listed}
+    silent = [(module, reason) for module, reason in trace.unhandled.items() if module not in named]
+    known = {entry.reason for entry in listed}
+    return (*listed, *(FrozenChannels(module, 0, reason) for module, reason in silent if reason not in known))
 
 
 def _follow(trace: Trace, tensor: int) -> list[int] | None:

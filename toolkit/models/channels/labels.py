@@ -14,6 +14,10 @@ from torch import Tensor
 Indices = NDArray[np.int64]
 
 
+# How an element depends on the input and on its position. The least of what goes in comes out.
+VARYING, RAGGED, EVEN = 0, 1, 2  # varies with the input; constant, but padding shows; the same constant everywhere
+
+
 @dataclass
 class Labels:
     """Numbers channels, remembers which are coupled and which must stay.
@@ -79,6 +83,18 @@ def along(labels: Tensor, dim: int) -> Tensor:
     index: list[int | slice] = [0] * labels.dim()
     index[dim] = slice(None)
     return labels[tuple(index)]
+
+
+def level(value: int, shape: torch.Size) -> Tensor:
+    """One level for a whole tensor, without memory."""
+    return torch.tensor(value, dtype=torch.uint8).expand(shape)
+
+
+def lowest(levels: Tensor, dim: int) -> Tensor:
+    """The lowest level at each index of one dimension. Shape ``(levels.shape[dim],)``."""
+    small = collapse(levels)
+    others = [d for d in range(small.dim()) if d != dim]
+    return (small.amin(dim=others) if others else small).expand(levels.shape[dim])
 
 
 def spread(vector: Tensor, shape: torch.Size, dim: int) -> Tensor:

@@ -6,7 +6,17 @@ import torch
 from torch import Tensor
 
 from toolkit.models.channels.call import Call
-from toolkit.models.channels.labels import along, spread, varying_dims
+from toolkit.models.channels.labels import (
+    EVEN,
+    RAGGED,
+    VARYING,
+    along,
+    collapse,
+    level,
+    lowest,
+    spread,
+    varying_dims,
+)
 from toolkit.models.channels.trace import Consumption, Known, Production, Tracer
 
 
@@ -35,7 +45,8 @@ def _convolution(call: Call) -> str:
     bordered = any(int(p) != 0 for p in padding) or (transposed and any(int(s) != 1 for s in stride))
     _consume(call.tracer, weight, in_dim, line, const_in, uniform, value, bordered, groups > 1)
     nonzero = (weight.tensor.detach() != 0).flatten(2).any(dim=2)
-    const = _const_out(nonzero, const_in, transposed, groups)
+    fading = torch.where(value != 0, const_in.clamp(max=RAGGED), const_in) if bordered else const_in
+    const = _const_out(nonzero, fading, transposed, groups)
     repeats = (call.args[0] if transposed else call.outputs[0]).shape[2:].numel()
     _produce(call.tracer, weight, call.outputs[0], produced, const, repeats, out_dim)
     return "mix"
@@ -47,10 +58,10 @@ def _arriving(tracer: Tracer, x: Known, dim: int) -> tuple[Tensor, Tensor, Tenso
     line = along(labels, dim)
     if varying_dims(labels) not in ([], [dim]):
         tracer.trace.labels.unite(labels, spread(line, labels.shape, dim))
-    const = x.const.movedim(dim, 0).flatten(1).all(dim=1)
+    const = lowest(x.const, dim)
     values = x.tensor.detach().movedim(dim, 0).flatten(1).double()
     low, high = values.amin(dim=1), values.amax(dim=1)
-    uniform = const & ((high - low) <= 1e-12 * torch.maximum(low.abs(), high.abs()))
+    uniform = (const == EVEN) & ((high - low) <= 1e-12 * torch.maximum(low.abs(), high.abs()))
     value = torch.where(uniform, (low + high) / 2, values.mean(dim=1))
     return line, const, uniform, value
 
@@ -77,19 +88,20 @@ def _grouped(tracer: Tracer, line: Tensor, weight: Known, transposed: bool, grou
 
 
 def _const_out(nonzero: Tensor, const_in: Tensor, transposed: bool, groups: int) -> Tensor:
-    """Output channels that read constants only. ``nonzero`` is ``(O, I/g)``, transposed ``(I, O/g)``."""
+    """Level of every output channel, the lowest it reads. ``nonzero``: ``(O, I/g)``, transposed ``(I, O/g)``."""
     if transposed:
-        parts = [n[~c].any(dim=0) for n, c in zip(nonzero.chunk(groups), const_in.chunk(groups), strict=True)]
-        return ~torch.cat(parts)
-    varying = ~const_in.reshape(groups, 1, -1)
-    return ~(nonzero.reshape(groups, -1, nonzero.shape[1]) & varying).any(dim=2).reshape(-1)
+        blocks = nonzero.reshape(groups, -1, nonzero.shape[1]).transpose(1, 2)
+    else:
+        blocks = nonzero.reshape(groups, -1, nonzero.shape[1])
+    levels = const_in.reshape(groups, 1, -1).expand(blocks.shape)
+    return torch.where(blocks, levels, torch.full_like(levels, EVEN)).amin(dim=2).reshape(-1)
 
 
 def _consume(
     tracer: Tracer, weight: Known, dim: int, line: Tensor, const: Tensor, uniform: Tensor, value: Tensor,
     bordered: bool, grouped: bool,
 ) -> None:  # fmt: skip
-    arrays = (line.numpy().copy(), const.numpy(), uniform.numpy(), value.numpy())
+    arrays = (line.numpy().copy(), const.numpy() > VARYING, uniform.numpy(), value.numpy())
     tracer.trace.consumptions.append(
         Consumption(tracer.module, weight.origin, dim, *arrays, bordered=bordered, grouped=grouped)
     )
@@ -128,7 +140,8 @@ def _matmul(call: Call) -> str:
     if bias is not None:
         _match(call.tracer, call.tracer.parameter_labels(bias, 0), produced, "bias of a linear layer")
     _consume(call.tracer, weight, in_dim, line, const_in, uniform, value, False, False)
-    const = ~(weight.tensor.detach() != 0)[~const_in].any(dim=0)
+    nonzero = (weight.tensor.detach() != 0).transpose(0, 1)
+    const = _const_out(nonzero, const_in, False, 1)
     repeats = call.outputs[0].shape[0] // call.tracer.batch
     _produce(call.tracer, parameter, call.outputs[0], produced, const, repeats, out_dim)
     return "mix"
@@ -144,10 +157,10 @@ def _batch_norm(call: Call) -> str:
         if item is not None:
             own = along(item.labels[0], 0)
             _match(call.tracer, line, own, "normalization")
-    flag = const.movedim(1, 0).flatten(1).all(dim=1) if bool(call.args[5]) else None
-    const = const if flag is None else spread(flag, const.shape, 1)
+    if bool(call.args[5]):
+        const = spread(lowest(const, 1), const.shape, 1)
     if scale is not None:
-        const = const | spread(scale.tensor.detach() == 0, const.shape, 1)
+        const = const.where(spread(scale.tensor.detach() != 0, const.shape, 1), level(EVEN, const.shape))
         call.tracer.trace.norms.append(
             Production(
                 call.tracer.module, scale.origin, id(call.outputs[0]), line.numpy().copy(), call.tracer.in_edge
@@ -171,9 +184,9 @@ def _mixing_norm(call: Call) -> str:
                 _match(call.tracer, along(x.labels[0], 1), along(item.labels[0], 0), name)
     elif any(dim >= first for dim in dims):
         call.freeze_all(f"{name} averages over channels")
-    flag = torch.tensor(bool(x.const.all())).expand(x.const.shape)
+    flag = level(int(collapse(x.const).min()), x.const.shape)
     if per_channel:
-        flag = spread(x.const.movedim(1, 0).flatten(1).all(dim=1), x.const.shape, 1)
+        flag = spread(lowest(x.const, 1), x.const.shape, 1)
     call.tracer.learn(call.outputs[0], [x.labels[0]], flag)
     call.learn_unlabelled(1)
     return "other"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from toolkit.models.channels.call import Call
-from toolkit.models.channels.labels import collapse, varying_dims
+from toolkit.models.channels.labels import VARYING, collapse, varying_dims
 from toolkit.models.channels.trace import Addition, Known, Tracer
 
 
@@ -83,14 +83,15 @@ def _freeze_partners(tracer: Tracer, labels: Tensor, plane: Tensor) -> None:
 
 def _const(call: Call) -> Tensor:
     out = call.outputs[0]
-    flags = [item.const.expand(out.shape) for item in call.known]
-    const = flags[0]
-    for flag in flags[1:]:
-        const = const & flag
+    levels = [item.const.expand(out.shape) for item in call.known]
+    const = levels[0]
+    for other in levels[1:]:
+        const = torch.minimum(const, other)
     if call.base == "mul":
-        for item, flag in zip(call.known, flags, strict=True):
-            if item.tensor is not out and bool(flag.any()):
-                const = const | (flag & (item.tensor == 0).expand(out.shape))
+        for item, own in zip(call.known, levels, strict=True):
+            if item.tensor is not out and bool(collapse(own).any()):
+                zero = (own > VARYING) & (item.tensor == 0).expand(out.shape)
+                const = torch.where(zero, own, const)
     return const
 
 

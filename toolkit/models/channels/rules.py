@@ -14,7 +14,7 @@ from torch import Tensor
 
 from toolkit.models.channels import layers
 from toolkit.models.channels.call import Call
-from toolkit.models.channels.labels import along, spread, varying_dims
+from toolkit.models.channels.labels import RAGGED, along, lowest, spread, varying_dims
 from toolkit.models.channels.pointwise import combine
 from toolkit.models.channels.trace import Binding, Known, Tracer
 
@@ -118,9 +118,7 @@ def _shuffle(call: Call) -> str:
             )
         else:
             keep_rectangular(call.tracer, plane, keep=1)
-    call.tracer.learn(
-        call.outputs[0], planes, call.func(call.known[0].const.to(torch.uint8).contiguous(), *call.args[1:]).bool()
-    )
+    call.tracer.learn(call.outputs[0], planes, call.func(call.known[0].const.contiguous(), *call.args[1:]))
     return "other"
 
 
@@ -178,14 +176,13 @@ def _slice(call: Call) -> str:
 
 
 def _bind(tracer: Tracer, size: int, counted: Tensor, touched: Tensor) -> None:
-    """Find the integer attribute that a split takes its bound from; without one the bound is hard-coded."""
+    """Find the integer that a split takes its bound from, an attribute or a normalization's size; else freeze."""
     module = tracer.net.get_submodule(tracer.module)
     own = [name for name, value in vars(module).items() if type(value) is int and value == size]
     for name in own:
         tracer.trace.bindings.append(Binding(tracer.module, name, counted.numpy().copy()))
-    layer = (c for c in module.children() for n in ("num_features", "in_channels", "in_features") if
-             getattr(c, n, None) == size)  # fmt: skip
-    if not own and next(layer, None) is None:
+    norms = [child for child in module.children() if getattr(child, "num_features", None) == size]
+    if not own and not norms:
         tracer.trace.labels.freeze(touched, tracer.where(f"split at {size}, which is no attribute of the module,"))
 
 
@@ -209,6 +206,8 @@ def _dim(args: Sequence[Any], given: dict[str, Any], position: int, item: Known)
 
 def _spatial(call: Call) -> str:
     labels, const = channelwise(call.tracer, call.known[0])
+    if call.name.startswith("avg_pool") and any(flatten_ints(call.args[3:4])):
+        const = _fading(call.known[0], const)
     for tensor in call.outputs:
         call.tracer.learn(tensor, [spread(labels, tensor.shape, 1)], spread(const, tensor.shape, 1))
     return "spatial"
@@ -220,18 +219,29 @@ def channelwise(tracer: Tracer, item: Known) -> tuple[Tensor, Tensor]:
     line = along(labels, 1)
     if varying_dims(labels) not in ([], [1]):
         tracer.trace.labels.unite(labels, spread(line, labels.shape, 1))
-    dims = [dim for dim in range(labels.dim()) if dim != 1]
-    return line, item.const.all(dim=dims[0]) if len(dims) == 1 else item.const.transpose(0, 1).flatten(1).all(
-        dim=1
-    )
+    return line, lowest(item.const, 1)
+
+
+def _fading(item: Known, const: Tensor) -> Tensor:
+    """Levels per channel behind a padding with zeros: a constant that is not zero shows it."""
+    nonzero = (item.tensor.detach() != 0).transpose(0, 1).flatten(1).any(dim=1)
+    return torch.where(nonzero, const.clamp(max=RAGGED), const)
+
+
+def flatten_ints(values: Sequence[Any]) -> list[int]:
+    """Numbers in possibly nested lists."""
+    return [n for v in values for n in (flatten_ints(v) if isinstance(v, (list, tuple)) else [int(v)])]
 
 
 def _pad(call: Call) -> str:
     item, shape = call.known[0], call.outputs[0].shape
+    if float(call.args[2] if len(call.args) > 2 else 0) != 0:
+        return _unknown(call)
     padded = {d for d in range(len(shape)) if shape[d] != item.tensor.shape[d]}
     if padded & set(varying_dims(item.labels[0])):
         return _unknown(call)
     labels, const = channelwise(call.tracer, item)
+    const = _fading(item, const)
     call.tracer.learn(call.outputs[0], [spread(labels, shape, 1)], spread(const, shape, 1))
     return "spatial"
 
@@ -248,18 +258,21 @@ def _reduce(call: Call) -> str:
     keep = call.outputs[0].dim() == item.tensor.dim()
     for dim in reversed(reduced):
         labels = labels.narrow(dim, 0, 1) if keep else labels.select(dim, 0)
-        const = const.all(dim=dim, keepdim=keep)
+        const = const.amin(dim=dim, keepdim=keep)
+    if call.base not in ("mean", "amax", "amin", "max", "min"):
+        const = torch.where(call.outputs[0] != 0, const.clamp(max=RAGGED), const)
     for tensor in call.outputs:
         call.tracer.learn(tensor, [labels], const)
     return "spatial"
 
 
 def _along_dim(call: Call) -> str:
+    """A constant's softmax depends on how many positions there are."""
     item = call.known[0]
     dim = int(call.args[1]) % item.tensor.dim()
     if dim in varying_dims(item.labels[0]):
         return _unknown(call)
-    const = item.const.all(dim=dim, keepdim=True).expand(item.const.shape)
+    const = item.const.amin(dim=dim, keepdim=True).expand(item.const.shape).clamp(max=RAGGED)
     for tensor in call.outputs:
         call.tracer.learn(tensor, item.labels, const)
     return "spatial"

@@ -78,7 +78,7 @@ class ResidualBlock:
 
 @dataclass(frozen=True)
 class FrozenChannels:
-    """Channels of a layer that are never removed, and why."""
+    """Channels of a layer that are never removed, and why; 0 where a module mixes them beyond recognition."""
 
     layer: str
     channels: int

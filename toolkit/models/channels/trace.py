@@ -1,9 +1,9 @@
 """Runs a network once and follows every channel through every operator.
 
-Each tensor carries, beside its values, a tensor of labels (which channel an element belongs to) and one of
-flags (whether the element is the same for every input). Operators that only move data are applied to the labels
-themselves, so concatenation, splitting, shuffling and flattening need no rules of their own. An operator that is
-not known freezes the channels it reads: they are never removed, and the reason has its name.
+Each tensor carries, beside its values, a tensor of labels (which channel an element belongs to) and one of levels
+(whether the element is the same for every input, and at every position). Operators that only move data are applied
+to the labels themselves, so concatenation, splitting, shuffling and flattening need no rules of their own. An
+operator that is not known freezes the channels it reads: they are never removed, and the reason has its name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from toolkit.models.channels.labels import Indices, Labels, along, spread
+from toolkit.models.channels.labels import EVEN, VARYING, Indices, Labels, along, level, spread
 
 CUT = "@cut"
 
@@ -32,7 +32,7 @@ class Known:
     Attributes:
         tensor: kept alive, so that its identity stays its own.
         labels: one tensor of the same shape per labelled dimension of a parameter; exactly one for an activation.
-        const: elements that do not depend on the input.
+        const: level of every element, uint8: VARYING, RAGGED or EVEN.
         origin: name of the parameter or buffer that this is, or a view of; empty for an activation.
     """
 
@@ -127,6 +127,7 @@ class Trace:
     productions: list[Production] = field(default_factory=list)
     norms: list[Production] = field(default_factory=list)
     sigmoids: set[int] = field(default_factory=set)
+    unhandled: dict[str, str] = field(default_factory=dict)
     gates: set[int] = field(default_factory=set)
     uses: dict[int, list[Use]] = field(default_factory=dict)
     parents: dict[int, set[int]] = field(default_factory=dict)
@@ -194,7 +195,7 @@ class Tracer(TorchDispatchMode):
             sized = [dim for dim, size in enumerate(tensor.shape) if size > 1]
             dims = sized[:2] if tensor.dim() > 2 and tensor.shape[0] > 1 else sized
             planes = tuple(spread(self.trace.labels.new(tensor.shape[d]), tensor.shape, d) for d in dims) or planes
-        known = Known(tensor, planes, torch.ones((), dtype=torch.bool).expand(tensor.shape), name)
+        known = Known(tensor, planes, level(EVEN, tensor.shape), name)
         if name:
             self.trace.parameters[name] = known
             if self.in_edge:
@@ -296,7 +297,7 @@ def run_trace(net: nn.Module, example: Tensor) -> Trace:
     try:
         with torch.no_grad(), tracer.watching():
             tracer.learn(example, [torch.zeros((), dtype=torch.int64).expand(example.shape)],
-                         torch.zeros((), dtype=torch.bool).expand(example.shape))  # fmt: skip
+                         level(VARYING, example.shape))  # fmt: skip
             outputs = _run(tracer, net, example)
     finally:
         for module, training in modes:
