@@ -78,9 +78,14 @@ def save_state(folder: Path, state: State, fingerprint: str, name: str | None = 
         shutil.rmtree(temporary, ignore_errors=True)
         raise ArtifactError(f"cannot write {final}: {error}; free space and run the same command again") from error
     if name is None:
-        for old in _states(folder)[:-KEPT_STATES]:
-            shutil.rmtree(old, ignore_errors=True)
+        drop_states(folder, KEPT_STATES)
     return final
+
+
+def drop_states(folder: Path, keep: int) -> None:
+    """Remove all but the newest ``keep`` states."""
+    for old in _states(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def load_latest(folder: Path, fingerprint: str) -> State | None:

@@ -23,6 +23,7 @@ from toolkit.patrol.settings import TrainSettings
 from toolkit.patrol.sparsity import ProximalMasks, Steering
 from toolkit.patrol.state import (
     State,
+    drop_states,
     load_latest,
     load_state,
     module_tensors,
@@ -282,7 +283,8 @@ def _validate(phase: Phase, folder: Path, log: Log, epoch: int, progress: _Progr
         return  # the budget is not met yet: such a network cannot be the result
     if value > progress.best:
         progress.best, progress.best_epoch = value, epoch
-        save_state(folder, State(epoch, phase.tensors()), phase.fingerprint, name=BEST)
+        if phase.train.patience:
+            save_state(folder, State(epoch, phase.tensors()), phase.fingerprint, name=BEST)
     patience = phase.train.patience
     progress.stopped = bool(patience) and epoch - progress.best_epoch >= patience
 
@@ -297,3 +299,4 @@ def _finish(phase: Phase, folder: Path, progress: _Progress) -> None:
     if phase.masks is not None and not phase.masks.proximal.settled:
         phase.masks.proximal.settle(phase.masks.steering)
     phase.net.eval()
+    drop_states(folder, keep=1)

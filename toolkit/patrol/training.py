@@ -26,6 +26,8 @@ from toolkit.patrol.trainer import MaskTraining, Phase, Validate, run_phase
 from toolkit.wire import WireFormat
 
 logger = logging.getLogger(__name__)
+ANCHOR_PICTURES = 512
+ANCHOR_EPOCH = 999_983  # the augmentation's epoch number of the anchors' batches, far from any real one
 
 
 def train_dense(
@@ -134,7 +136,7 @@ def _run(
                 train,
                 fmt,
                 lipschitz=settings.lipschitz,
-                adversary=_adversary(feature, data, settings, device),
+                adversary=make_adversary(feature, batches, settings, device),
                 noise=settings.noise,
                 data=data,
                 device=device,
@@ -180,16 +182,18 @@ def _check(
     return shape[0], shape[1], shape[2]
 
 
-def _adversary(
-    feature: tuple[int, int, int], data: TrainingData, settings: DefenceSettings, device: torch.device
+def make_adversary(
+    feature: tuple[int, int, int], batches: Batches, settings: DefenceSettings, device: torch.device
 ) -> Adversary | None:
+    """The training adversary for a feature (C, h, w), its errors anchored on augmented pictures, which it sees."""
     options = settings.adversary
     if options is None:
         return None
-    rows = torch.linspace(0, len(data.labels) - 1, min(len(data.labels), 512)).long().unique().numpy()
-    measure = ReconstructionError(options.loss, data.input_of(rows))
-    train = settings.train
-    return Adversary(feature, data.picture_size, options, measure, train.seed, train.precision).to(device)
+    wanted = -(-ANCHOR_PICTURES // (batches.identities * settings.train.pictures * settings.train.augmentations))
+    seen = [batch.pictures for batch, _ in zip(batches.epoch(ANCHOR_EPOCH), range(wanted), strict=False)]
+    measure = ReconstructionError(options.loss, torch.cat(seen))
+    train, size = settings.train, batches.data.picture_size
+    return Adversary(feature, size, options, measure, train.seed, train.precision).to(device)
 
 
 def _masks(

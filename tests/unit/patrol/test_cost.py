@@ -7,6 +7,7 @@ from toolkit.errors import TrainingError
 from toolkit.models.groups import find_blocks, find_groups
 from toolkit.models.masks import MaskSet
 from toolkit.patrol.cost import edge_cost, edge_parameters, share_of_split
+from toolkit.surgery import PlanSettings, apply_plan, cost, plan_from_masks
 
 
 def masks_of(net, blocks=False):
@@ -65,3 +66,25 @@ def test_the_networks_mode_is_left_alone():
     net = small_net().train()
     edge_cost(net, masks_of(net), (SIDE, SIDE), "macs", 1)
     assert net.training and all(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "cut"),
+    [("resnet18", "layer2"), ("resnet50", "layer1"), ("mobilenet_v2", "features.4"), ("vgg16_bn", "stage2")],
+)
+@pytest.mark.parametrize("unit", ["macs", "parameters"])
+def test_predicts_what_the_surgery_leaves(backbone, cut, unit):
+    """The budget that masks are steered to is the cost of the network that is cut from them."""
+    net = small_net(backbone=backbone, cut=cut)
+    masks = masks_of(net)
+    generator = torch.Generator().manual_seed(0)
+    for value in masks.values().values():
+        gone = torch.rand(value.shape, generator=generator) < 0.4
+        value.data[gone & (torch.arange(len(value)) > 0)] = 0.0
+    predicted = edge_cost(net, masks, (SIDE, SIDE), unit, 1)
+    plan = plan_from_masks(net, masks, PlanSettings(align=1, borders="approximate"))
+    slim = apply_plan(net, masks, plan)
+    left = cost(slim, torch.zeros(1, 3, SIDE, SIDE), half="edge")
+    biases = sum(p.numel() for name, p in edge_parameters(slim).items() if name not in edge_parameters(net))
+    kept = {name: int((value > 0).sum()) for name, value in masks.values().items()}
+    assert predicted(kept) == pytest.approx(left.macs if unit == "macs" else left.parameters - biases)

@@ -7,7 +7,7 @@ from toolkit.models.masks import MaskSet
 from toolkit.patrol.data import Batches
 from toolkit.patrol.objective import Objective, edge_gradients
 from toolkit.patrol.settings import AdversarySettings, LipschitzSettings
-from toolkit.patrol.training import _adversary
+from toolkit.patrol.training import make_adversary
 from toolkit.wire import decode, encode
 
 
@@ -19,7 +19,8 @@ def _one_thread():
 def make(settings, net=None, data=None, fmt=FMT):
     net, data = net or small_net(), data or small_data()
     net.train()
-    adversary = _adversary((FMT.channels, FMT.height, FMT.width), data, settings, torch.device("cpu"))
+    batches = Batches(data, settings.train, (0.5, 0.5, 0.5))
+    adversary = make_adversary((FMT.channels, FMT.height, FMT.width), batches, settings, torch.device("cpu"))
     objective = Objective(
         net,
         settings.train,
@@ -29,7 +30,7 @@ def make(settings, net=None, data=None, fmt=FMT):
         noise=settings.noise,
         data=data,
     )
-    return net, objective, next(Batches(data, settings.train, (0.5, 0.5, 0.5)).epoch(0))
+    return net, objective, next(batches.epoch(0))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

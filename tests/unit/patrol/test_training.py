@@ -9,9 +9,9 @@ from toolkit.errors import ArtifactError, DataError, SettingsError, TrainingErro
 from toolkit.models.groups import find_groups
 from toolkit.models.masks import MaskSet
 from toolkit.patrol.cost import edge_cost
-from toolkit.patrol.data import TrainingData
+from toolkit.patrol.data import Batches, TrainingData
 from toolkit.patrol.settings import AdversarySettings, LipschitzSettings, MaskSettings
-from toolkit.patrol.training import finetune, train_dense, train_patrol, weights_digest
+from toolkit.patrol.training import finetune, make_adversary, train_dense, train_patrol, weights_digest
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def test_dense_training_learns_and_logs(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len(lines) == len(history.curves["loss.total"])
     assert set(lines[0]["values"]) >= {"loss.identity", "loss.triplet", "loss.total", "learning_rate", "gradient"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "state-000007", "state-000008"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "state-000008"]
 
 
 def test_patrol_training_meets_the_budget_and_logs_every_term(tmp_path):
@@ -227,3 +227,13 @@ def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises((ArtifactError, OSError)):
         train_dense(small_net(), small_data(), train_settings(epochs=1), tmp_path / "file")
+
+
+def test_adversary_that_knows_only_the_mean_scores_one_on_what_it_sees():
+    """Errors are relative to the mean of the augmented pictures, which the decoder is trained on."""
+    settings = patrol_settings({"identities": 6})
+    batches = Batches(small_data(), settings.train, (0.5, 0.5, 0.5))
+    adversary = make_adversary((16, 4, 4), batches, settings, torch.device("cpu"))
+    seen = torch.cat([batch.pictures for epoch in range(4) for batch in batches.epoch(epoch)])
+    error = adversary.measure(seen.mean(0, keepdim=True).expand_as(seen), seen).mean()
+    assert float(error) == pytest.approx(1.0, abs=0.15)
