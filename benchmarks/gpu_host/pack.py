@@ -55,10 +55,10 @@ def packages(python: Path, site: Path, names: list[str]) -> None:
         subprocess.run([*pip, *names], check=True)
 
 
-def compress(tree: Path, archive: Path) -> None:
+def compress(tree: Path, archive: Path, level: int) -> None:
     """The tree as .tar.xz, on all cores."""
     with archive.open("wb") as target:
-        command = ["xz", "--threads=0", "-6", "--stdout"]
+        command = ["xz", "--threads=0", f"-{level}", "--stdout"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=target) as xz:
             assert xz.stdin is not None
             with tarfile.open(fileobj=xz.stdin, mode="w|") as tar:
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--python", type=Path, required=True, help="a Python 3.10 interpreter")
     parser.add_argument("--with", dest="packages", nargs="*", default=[], help="further wheels")
     parser.add_argument("--part-mib", type=int, default=44)
+    parser.add_argument("--level", type=int, choices=range(1, 10), default=6, help="of xz")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.out) as work:
@@ -96,7 +97,7 @@ def main() -> None:
         standins.make(tree / "site/tensorrt/libnvinfer_plugin.so.8", tree / "standins")
         (tree / "env.sh").write_text(ENVIRONMENT, encoding="ascii")
         archive = Path(work) / "all.tar.xz"
-        compress(tree, archive)
+        compress(tree, archive, options.level)
         count = split(archive, options.out, options.part_mib << 20)
     print(f"{count} parts in {options.out}", file=sys.stderr)
 

@@ -24,8 +24,9 @@ def standin(tmp_path_factory):
 
 
 def run(script: str, libraries: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    root = str(HERE.parents[2])
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": root, **variables}
+    front = {"LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(HERE.parents[2])}
+    paths = {name: f"{value}:{os.environ.get(name, '')}".rstrip(":") for name, value in front.items()}
+    environment = {**os.environ, **paths, **variables}
     command = [sys.executable, "-c", script]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 

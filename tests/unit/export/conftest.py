@@ -32,7 +32,8 @@ def pictures() -> np.ndarray:
 def net() -> ReidNet:
     torch.set_num_threads(1)
     net = build_network(Architecture("resnet18", "layer2", 7, width=0.125), seed=3)
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.1)
