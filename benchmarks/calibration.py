@@ -27,6 +27,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from benchmarks.calibration_table import markdown
 from benchmarks.calibration_worker import FORWARD
 from calibration import acceptance, choose_pictures, coverage, lint
 from calibration.agreement import fidelity
@@ -109,7 +110,7 @@ def main() -> None:
     report["latency"] = _latency(run, options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    options.out.with_suffix(".md").write_text(_markdown(report), encoding="utf-8")
+    options.out.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
     print(options.out.with_suffix(".md").read_text(encoding="utf-8"))
 
 
@@ -120,6 +121,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--counts", nargs="+", type=int, default=[64, 256])
     parser.add_argument("--methods", nargs="+", choices=(*OURS, *PEERS, *MODELOPT))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--memory-gib", type=float, default=6.0, help="limit of one calibration")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--modelopt", help="interpreter of an environment with nvidia-modelopt")
     parser.add_argument("--out", type=Path, required=True)
@@ -139,13 +141,21 @@ def _one_setting(
                 "pictures": str(run.pictures),
                 "rows": rows,
                 "threads": options.threads,
+                "memory_gib": options.memory_gib,
                 "out": str(folder / f"{method}.onnx"),
             }
             python = options.modelopt if method in MODELOPT else sys.executable
-            measured[method].append(_process(job, folder / "job.json", python, options.threads))
+            sample = _process(job, folder / "job.json", python, options.threads)
+            if sample is not None:
+                measured[method].append(sample)
     reference = _Reference(run, network)
     found = []
     for method, samples in measured.items():
+        if len(samples) < options.repeats:
+            found.append(
+                {"network": network, "pictures": len(rows), "method": method, "failed": options.memory_gib}
+            )
+            continue
         model = onnx.load(folder / f"{method}.onnx")
         quality = reference.quality(model, ours=method in OURS)
         extra = {}
@@ -168,13 +178,15 @@ def _one_setting(
     return found
 
 
-def _process(job: dict[str, Any], path: Path, python: str, threads: int) -> dict[str, float]:
+def _process(job: dict[str, Any], path: Path, python: str, threads: int) -> dict[str, float] | None:
+    """What the worker measured; None when it failed, with its last line on stderr."""
     path.write_text(json.dumps(job), encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [python, "-m", "benchmarks.calibration_worker", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"{job['method']} failed:\n{done.stderr[-2000:]}")
+        print(f"{job['method']} failed ({done.returncode}): {done.stderr[-500:]}", file=sys.stderr)
+        return None
     result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
@@ -266,47 +278,6 @@ def _latency(run: Run, options: argparse.Namespace) -> list[dict[str, Any]]:
                 {"threads": threads, "variant": name, "p50_ms": middle, "p90_ms": p90, "times_faster": ratio}
             )
     return rows
-
-
-def _markdown(report: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    head = ("network", "pictures", "method", "seconds", "peak MiB", "cosine", "SQNR dB", "mAP", "Q / DQ")
-    head += ("RTX", "TRT 8 errors", "efficiency findings")
-    lines = [
-        f"# Calibration side by side: {report['run']}",
-        "",
-        f"{report['machine']}; {versions}; {report['threads']} threads; {report['date']}; "
-        f"load before {report['load_average']:.1f}.",
-        "Seconds are the median of the repeats (least to most), memory is the peak of the process, quality is "
-        "measured on test pictures.",
-        "",
-        f"| {' | '.join(head)} |",
-        "|---" * len(head) + "|",
-    ]
-    for row in report["calibrations"]:
-        seconds = f"{statistics.median(row['seconds']):.2f} ({min(row['seconds']):.2f}-{max(row['seconds']):.2f})"
-        findings = ", ".join(f"{k} {v}" for k, v in row["efficiency_findings"].items()) or "none"
-        cells = [row["network"], row["pictures"], row["method"], seconds, f"{row['rss_peak_mib']:.0f}"]
-        cells += [f"{row['cosine']:.5f}", f"{row['sqnr_db']:.2f}", f"{row['map']:.4f}"]
-        cells += [
-            f"{row['quantize']} / {row['dequantize']}",
-            row["tensorrt_rtx"],
-            row["tensorrt8_errors"],
-            findings,
-        ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    maps = {row["network"]: row["fp32_map"] for row in report["calibrations"]}
-    lines += ["", "mAP of the FP32 halves: " + ", ".join(f"{k} {v:.4f}" for k, v in maps.items()), ""]
-    lines += [
-        "| threads | ONNX Runtime, batch 1 | p50 ms | p90 ms | times faster than dense fp32 |",
-        "|---|---|---|---|---|",
-    ]
-    for row in report["latency"]:
-        ratio = "" if row["times_faster"] is None else f"{row['times_faster']:.2f}"
-        lines.append(
-            f"| {row['threads']} | {row['variant']} | {row['p50_ms']:.3f} | {row['p90_ms']:.3f} | {ratio} |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

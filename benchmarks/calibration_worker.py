@@ -8,6 +8,7 @@ memory before and after it.
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ FORWARD = 8
 
 def main(path: str) -> None:
     job = json.loads(Path(path).read_text(encoding="utf-8"))
+    limit = int(job["memory_gib"] * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # some peers keep every activation of every picture
     family, method = job["method"].split("-", 1)
     run = {"ours": _ours, "ort": _onnxruntime, "modelopt": _modelopt}[family](job, method)
     before = _peak_mib()
