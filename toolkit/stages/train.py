@@ -16,6 +16,8 @@ from toolkit.wire.codes import WireFormat, choose_step
 if TYPE_CHECKING:
     from toolkit.models.network import ReidNet
     from toolkit.patrol.data import TrainingData
+    from toolkit.patrol.settings import PatrolSettings
+    from toolkit.surgery import PlanSettings
 
 WIRE = "wire.json"
 STEP_PICTURES = 512
@@ -26,7 +28,7 @@ class TrainStage(Stage):
 
     name = "train"
     version = 1
-    sections = ("picture", "enter", "model", "wire", "train", "patrol")
+    sections = ("picture", "enter", "model", "wire", "train", "patrol", "slim.plan")
     inputs = ("data",)
 
     def applies(self, settings: RunSettings) -> bool:
@@ -85,7 +87,7 @@ class TrainStage(Stage):
         from toolkit.models.masks import MaskSet
         from toolkit.patrol.training import train_patrol
 
-        settings = seeded(context.settings.patrol, context.settings.seed + 1)
+        settings = aligned(seeded(context.settings.patrol, context.settings.seed + 1), context.settings.slim.plan)
         masks = MaskSet(find_groups(net, torch.zeros(1, 3, *data.pictures.shape[1:3])))
         folder = context.folder / CHECKPOINTS / "patrol"
         history = train_patrol(net, masks, training_data(data), fmt, settings, folder)
@@ -96,6 +98,14 @@ class TrainStage(Stage):
 def seeded(settings: Any, seed: int) -> Any:
     """Settings of a training phase under the run's seed."""
     return settings.model_copy(update={"train": settings.train.model_copy(update={"seed": seed})})
+
+
+def aligned(settings: PatrolSettings, plan: PlanSettings) -> PatrolSettings:
+    """The budget is charged on channels as the plan will align them."""
+    if settings.masks is None:
+        return settings
+    masks = settings.masks.model_copy(update={"align": max(settings.masks.align, plan.multiple())})
+    return settings.model_copy(update={"masks": masks})
 
 
 def training_data(data: RunData) -> TrainingData:
