@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from toolkit.errors import ModelError
 from toolkit.models.channels.coupling import (
-    coupled_groups,
     frozen_layers,
     frozen_roots,
     mask_points,
     residual_blocks,
 )
+from toolkit.models.channels.grouping import coupled_groups
 from toolkit.models.channels.labels import Indices
 from toolkit.models.channels.structures import (
     ChannelGroup,

@@ -9,10 +9,14 @@ from toolkit.surgery.proposal import PlanSettings
 from toolkit.surgery.remove import apply_plan, rebuild, shrink
 from toolkit.surgery.sources import (
     ScoreSettings,
+    Slimmed,
     plan_from_lists,
     plan_from_masks,
     plan_from_scores,
     plan_from_zeros,
+    slim_by_masks,
+    slim_by_scores,
+    slim_by_zeros,
 )
 from toolkit.surgery.table import Row, format_rows, plan_table
 
@@ -25,6 +29,7 @@ __all__ = [
     "PlanSettings",
     "Row",
     "ScoreSettings",
+    "Slimmed",
     "SurgeryError",
     "apply_plan",
     "compose",
@@ -40,4 +45,7 @@ __all__ = [
     "plan_table",
     "rebuild",
     "shrink",
+    "slim_by_masks",
+    "slim_by_scores",
+    "slim_by_zeros",
 ]

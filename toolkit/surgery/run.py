@@ -41,8 +41,21 @@ def example_for(net: nn.Module, example: Tensor | None) -> Tensor:
 
 def noise_like(example: Tensor) -> Tensor:
     """Fixed random values in [0, 1) of an example's shape, in float64: a picture of zeros would show little."""
+    return _noise(example.shape, example)
+
+
+def smaller_noise(example: Tensor) -> Tensor | None:
+    """The same at about 64 pixels, in steps of 32; None when the example is no larger."""
+    if example.dim() != 4 or max(example.shape[2:]) <= DEFAULT_SIDE:
+        return None
+    scale = DEFAULT_SIDE / max(example.shape[2:])
+    height, width = (max(32, round(side * scale / 32) * 32) for side in example.shape[2:])
+    return _noise(torch.Size((1, example.shape[1], height, width)), example)
+
+
+def _noise(shape: torch.Size, like: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(example.shape, generator=generator, dtype=torch.float64).to(example.device)
+    return torch.rand(shape, generator=generator, dtype=torch.float64).to(like.device)
 
 
 @torch.no_grad()
