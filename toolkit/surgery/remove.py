@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.models.architecture import Architecture
-from toolkit.models.channels.trace import run_trace
+from toolkit.models.channels.labels import Numbers
+from toolkit.models.channels.trace import Trace, run_trace
 from toolkit.models.groups import ChannelMap, survey
 from toolkit.models.masks import BLOCK_PREFIX, MaskSet
 from toolkit.models.network import ReidNet, build_network
@@ -76,14 +77,39 @@ def fold_and_note(net: nn.Module, masks: MaskSet) -> dict[str, Flags]:
     return {site: (s == 0).cpu().numpy() if s.dim() else np.zeros(0, dtype=bool) for site, s in scales}
 
 
-def remask(ready: Prepared, masks: MaskSet) -> Prepared:
-    """Fold masks into an unmasked prepared network, in place, and trace it again; its groups stay as they are."""
-    zero = fold_and_note(ready.net, masks)
-    trace = run_trace(ready.net, ready.example)
-    channel_map = replace(ready.structure.channel_map, trace=trace)
-    if trace.labels.count != len(channel_map.roots):
-        channel_map = survey(ready.net, ready.example)
-    return Prepared(ready.net, Structure(ready.net, channel_map), ready.example, zero)
+def remask(ready: Prepared, zero: Flags) -> Prepared:
+    """Set channels of an unmasked prepared network to zero, in place; its groups stay as they are.
+
+    The network is traced again for the constants that this leaves, unless every operator leaves zeros as they are.
+
+    Args:
+        zero: ``(labels,)`` flags by root.
+    """
+    channel_map = ready.structure.channel_map
+    noted = fold_and_note(ready.net, zero_masks(channel_map, zero))
+    if (zero & channel_map.stirred).any():
+        trace = run_trace(ready.net, ready.example, Numbers())
+    else:
+        trace = _silenced(channel_map, zero, outputs_of(ready.net, ready.example))
+    changed = replace(channel_map, trace=trace)
+    return Prepared(ready.net, Structure(ready.net, changed), ready.example, noted)
+
+
+def _silenced(channel_map: ChannelMap, zero: Flags, outputs: list[Tensor]) -> Trace:
+    """The trace, if these channels arrive as zeros wherever they are read."""
+    uses = []
+    for use in channel_map.trace.consumptions:
+        quiet = zero[channel_map.roots[use.labels]]
+        value = np.where(quiet, 0.0, use.value)
+        uses.append(replace(use, const=use.const | quiet, uniform=use.uniform | quiet, value=value))
+    return replace(channel_map.trace, consumptions=uses, outputs=outputs)
+
+
+def zero_masks(channel_map: ChannelMap, zero: Flags) -> MaskSet:
+    """Masks that are zero for these roots and one elsewhere."""
+    masks = MaskSet(channel_map.groups)
+    masks.set_({g.name: torch.from_numpy(~zero[g.roots]).float() for g in channel_map.groups})
+    return masks
 
 
 def remove_blocks(net: nn.Module, blocks: tuple[str, ...], example: Tensor) -> None:

@@ -235,7 +235,7 @@ def _settled(
     first = rounded(ready.structure, allowed(ready.structure, wanted, settings), scores, settings.multiple())
     zero, aligned, refused = ~first.kept, set(first.aligned), dict(first.refused)
     while True:
-        masked = remask(ready, zero_masks(ready.structure, zero))
+        masked = remask(ready, zero)
         proposal = Proposal(net, masked, zero, scores, source, blocks, frozenset(aligned))
         choice = proposal.choose(settings)
         alive = choice.aligned | set(choice.refused)
@@ -255,13 +255,6 @@ def _again(net: nn.Module, ready: Prepared, blocks: tuple[str, ...]) -> Prepared
         masks = MaskSet(whole.groups, whole.blocks)
         masks.set_({BLOCK_PREFIX + block: torch.tensor(0.0) for block in blocks})
     return prepare(net, masks, blocks, ready.example)
-
-
-def zero_masks(structure: Structure, zero: Flags) -> MaskSet:
-    """Masks that are zero for these roots and one elsewhere."""
-    masks = MaskSet(structure.channel_map.groups)
-    masks.set_({g.name: torch.from_numpy(~zero[g.roots]).float() for g in structure.channel_map.groups})
-    return masks
 
 
 def _within_budget(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from toolkit.models.channels.labels import Indices, along, varying_dims
@@ -86,6 +87,29 @@ def mask_points(net: nn.Module, trace: Trace) -> dict[str, Indices]:
         for point in here:
             points[point.module] = point.labels
     return points
+
+
+def stirred_roots(trace: Trace, roots: Indices, points: dict[str, Indices]) -> NDArray[np.bool_]:
+    """Sets that need not be zero everywhere when their masks are: ``(labels,)`` flags by root."""
+    flags = np.zeros(len(roots), dtype=bool)
+    stirred = list(trace.labels.stirred)
+    for layer in (*trace.productions, *trace.norms):
+        if layer.module not in points and not _follow(trace, layer.tensor):
+            stirred.append((layer.tensor, layer.labels))
+    for tensor, labels in stirred:
+        if not _only_gates(trace, tensor):
+            flags[roots[labels]] = True
+    return flags
+
+
+def _only_gates(trace: Trace, tensor: int) -> bool:
+    """Whether all that is made of a tensor is one factor of a product: what it gates stays zero where it was."""
+    uses = trace.uses.get(tensor, [])
+    if tensor in trace.gates:
+        return len(uses) == 1
+    if len(uses) != 1 or uses[0].kind not in ("pointwise", "move") or _is_sum(trace, uses[0].outputs[0]):
+        return False
+    return uses[0].outputs[0] != tensor and _only_gates(trace, uses[0].outputs[0])
 
 
 def _maskable(net: nn.Module, trace: Trace, point: Production) -> bool:

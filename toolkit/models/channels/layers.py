@@ -68,9 +68,10 @@ def _arriving(tracer: Tracer, x: Known, dim: int) -> tuple[Tensor, Tensor, Tenso
 
 def _match(tracer: Tracer, first: Tensor, second: Tensor, what: str) -> None:
     tracer.trace.labels.unite(first, second)
-    reason = tracer.where(f"{what} that has no channels of its own")
-    tracer.trace.labels.freeze(first[second == 0], reason)
-    tracer.trace.labels.freeze(second[first == 0], reason)
+    if (first.numpy() == 0).any() or (second.numpy() == 0).any():
+        reason = tracer.where(f"{what} that has no channels of its own")
+        tracer.trace.labels.freeze(first[second == 0], reason)
+        tracer.trace.labels.freeze(second[first == 0], reason)
 
 
 def _grouped(tracer: Tracer, line: Tensor, weight: Known, transposed: bool, groups: int) -> Tensor:
@@ -166,6 +167,8 @@ def _batch_norm(call: Call) -> str:
                 call.tracer.module, scale.origin, id(call.outputs[0]), line.numpy().copy(), call.tracer.in_edge
             )
         )
+    else:
+        call.tracer.trace.labels.stir(line, call.outputs[0])
     call.tracer.learn(call.outputs[0], [spread(line, call.outputs[0].shape, 1)], const)
     call.learn_unlabelled(1)
     return "norm" if scale is not None else "other"
@@ -187,6 +190,7 @@ def _mixing_norm(call: Call) -> str:
     flag = level(int(collapse(x.const).min()), x.const.shape)
     if per_channel:
         flag = spread(lowest(x.const, 1), x.const.shape, 1)
+    call.tracer.trace.labels.stir(x.labels[0], call.outputs[0])
     call.tracer.learn(call.outputs[0], [x.labels[0]], flag)
     call.learn_unlabelled(1)
     return "other"
