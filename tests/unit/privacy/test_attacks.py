@@ -3,7 +3,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tests.unit.privacy.toys import STEP, blobs, fold, pairs
+from tests.unit.privacy.toys import SIDE, STEP, blobs, fold, pairs
 from toolkit.errors import AttackError
 from toolkit.models.decoders import build_decoder, parameter_count
 from toolkit.privacy.attacks.decoders import build_attack_decoder
@@ -182,11 +182,15 @@ def test_a_decoder_starts_from_the_linear_reconstruction():
     ridge.fit(train, held)
     start = LinearStart(train, seed=0)
     with torch.no_grad():
-        linear = start(torch.from_numpy(features)).permute(0, 2, 3, 1).numpy()
-    assert linear.clip(0, 1) * 255 == pytest.approx(ridge.reconstruct(held.parts[0].codes), abs=0.51)
-    learned = InverseNetwork({**SMALL, "steps": 2}).fit(train, held)
+        linear = start(torch.from_numpy(features))
+    coarse = torch.nn.functional.adaptive_avg_pool2d
+    expected = torch.from_numpy(ridge.reconstruct(held.parts[0].codes)).permute(0, 3, 1, 2) / 255
+    size = held.code_shape[1:]
+    cells = linear.unfold(2, SIDE // size[0], SIDE // size[0]).unfold(3, SIDE // size[1], SIDE // size[1])
+    middle = cells[..., 1:-1, 1:-1].mean((-1, -2))  # what bilinear enlarging leaves of a cell
+    assert (middle - coarse(expected, size)).abs().mean() < 0.03
     plain = InverseNetwork({**SMALL, "steps": 2, "linear_start": False}).fit(train, held)
-    assert learned.validation_ssim > plain.validation_ssim
+    assert InverseNetwork({**SMALL, "steps": 2}).fit(train, held).validation_mse < plain.validation_mse
 
 
 def test_convergence_is_told_by_doubling():
