@@ -206,6 +206,10 @@ def main() -> None:
             _fail(f"error PE520: {error.filename}: {error.strerror}")
         else:
             raise
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("toolkit", "calibration", "targets"):
+            raise
+        _fail(f"error PE110: {error.name} is not installed; this needs: pip install 'patrol-edge[host]'")
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here")
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from toolkit.runs import CHECKPOINTS
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.build import codes_of, deployed_variant, open_encoder, running_variants
 from toolkit.stages.data import RunData
-from toolkit.stages.export import wire_of
+from toolkit.stages.export import load_network, wire_of
 from toolkit.variants import Variant
+
+if TYPE_CHECKING:
+    from toolkit.privacy.attacks.tools import Network
 
 
 class AttackStage(Stage):
     """The same attackers with the same budget on the codes of every variant that runs here."""
 
     name = "attack"
-    version = 1
+    version = 2
     sections = ("attack",)
     inputs = ("data", "export", "build")
 
@@ -29,17 +34,21 @@ class AttackStage(Stage):
         results = {}
         anchors = None
         for key in running_variants(context):
+            network = Variant.from_key(key).network
+            edge, cloud = _halves(context, network)
             with open_encoder(context, key) as encoder:
                 result = run_attack(
                     codes_of(context, key),
                     data.pictures,
                     splits,
-                    wire_of(context, Variant.from_key(key).network),
+                    wire_of(context, network),
                     settings,
                     context.folder / CHECKPOINTS / key,
                     variant=key,
                     identities=data.identities,
                     encode=encoder,
+                    edge=edge,
+                    cloud=cloud,
                     anchors=anchors,
                 )
             anchors = anchors or result.anchors
@@ -57,6 +66,15 @@ class AttackStage(Stage):
             r2=round(worst.r2.value, 3),
             trusted=worst.trusted,
         )
+
+
+def _halves(context: Context, network: str) -> tuple[Network | None, Network | None]:
+    """The differentiable halves, for attackers who know the weights; a user's ONNX file has none."""
+    if context.settings.enter.kind == "onnx":
+        return None, None
+    net, _ = load_network(context, network)
+    net.eval().requires_grad_(False)
+    return net.edge, net.cloud
 
 
 class _Rows:

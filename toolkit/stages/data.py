@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.datasets.fleet.writer import RENDERER
 from toolkit.datasets.loading import load_pictures
 from toolkit.datasets.records import Dataset
 from toolkit.datasets.settings import DataSettings, open_dataset
@@ -113,10 +114,10 @@ def preprocess_of(settings: RunSettings) -> Preprocess:
 
 
 def _placed(settings: DataSettings, runs: Path) -> DataSettings:
-    """The fleet is rendered once for all runs with the same fleet settings."""
+    """The fleet is rendered once for all runs with the same fleet settings and renderer."""
     if settings.root is not None:
         return settings
-    body = json.dumps(settings.fleet.model_dump(mode="json"), sort_keys=True)
+    body = json.dumps([RENDERER, settings.fleet.model_dump(mode="json")], sort_keys=True)
     folder = runs / "fleets" / hashlib.sha256(body.encode()).hexdigest()[:16]
     return settings.model_copy(update={"root": folder})
 
