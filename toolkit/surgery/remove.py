@@ -57,7 +57,7 @@ def prepare(net: nn.Module, masks: MaskSet | None, blocks: tuple[str, ...], exam
         SurgeryError: a block is not the identity when its branch is zero, or a mask cannot be folded.
         GroupError: nothing can be removed.
     """
-    work = clone(net).double().eval()
+    work = clone(net, torch.float64).eval()
     zero = {} if masks is None else fold_and_note(work, masks)
     small = smaller_noise(example)
     if small is not None:

@@ -15,9 +15,19 @@ from toolkit.surgery.errors import SurgeryError
 DEFAULT_SIDE = 64
 
 
-def clone(net: nn.Module) -> nn.Module:
-    """A deep copy without masks."""
-    result = copy.deepcopy(net)
+def clone(net: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+    """A deep copy without masks.
+
+    Args:
+        dtype: of the copy's floating-point tensors; None keeps the original's.
+    """
+    memo: dict[int, Any] = {}
+    for tensor in (*net.parameters(), *net.buffers()):
+        if dtype is not None and tensor.is_floating_point():
+            data = tensor.detach().to(dtype, copy=True)
+            parameter = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if parameter else data
+    result = copy.deepcopy(net, memo)
     for module in result.modules():
         for key, hook in list(module._forward_hooks.items()):
             if isinstance(hook, MaskHook):
