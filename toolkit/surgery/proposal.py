@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
@@ -39,7 +39,7 @@ class PlanSettings(BaseModel):
 
     align: Literal["auto"] | int = "auto"
     precision: Literal["int8", "fp16", "fp32"] = "int8"
-    measured_step: int | None = None
+    measured_step: int | None = Field(default=None, gt=0)
     freeze_wire: bool = False
     exclude: tuple[str, ...] = ()
     borders: Literal["exact", "approximate"] = "exact"

@@ -62,10 +62,13 @@ def prepare(net: nn.Module, masks: MaskSet | None, blocks: tuple[str, ...], exam
     small = smaller_noise(example)
     if small is not None:
         try:
-            outputs_of(work, small)
-        except (RuntimeError, ValueError, IndexError):
-            small = None
-    probe = noise_like(example) if small is None else small
+            return _traced(work, blocks, small, zero)
+        except (RuntimeError, ValueError, IndexError) as error:
+            log.debug("the network takes no picture of %s: %s", tuple(small.shape), error)
+    return _traced(work, blocks, noise_like(example), zero)
+
+
+def _traced(work: nn.Module, blocks: tuple[str, ...], probe: Tensor, zero: dict[str, Flags]) -> Prepared:
     remove_blocks(work, blocks, probe)
     return Prepared(work, Structure(work, survey(work, probe)), probe, zero)
 

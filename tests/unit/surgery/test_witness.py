@@ -38,6 +38,11 @@ def test_both_graphs_agree_on_every_backbone(backbone: str) -> None:
     assert found.agreed >= 10
 
 
+def test_the_ibn_backbone_is_followed_by_ours_alone() -> None:
+    net = build_network(Architecture("resnet50_ibn_a", "layer1", 3, width=0.25))
+    assert question(net, torch.rand(2, 3, 32, 32)).differing
+
+
 @pytest.mark.parametrize("family", CRASHES)
 def test_where_it_cannot_follow_it_says_so(family: str) -> None:
     torch.manual_seed(0)
