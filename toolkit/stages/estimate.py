@@ -55,7 +55,7 @@ def announce(settings: RunSettings, run: RunFolder) -> None:
     """
     found = estimate(settings)
     seconds = {stage: value for stage, value in found.seconds.items() if stage not in run.manifest.stages}
-    free = shutil.disk_usage(run.root).free
+    free = shutil.disk_usage(run.existing_folder()).free
     needed = 0 if "build" in run.manifest.stages else found.bytes
     if free < needed + RESERVE_MIB * MIB:
         raise ArtifactError(
