@@ -207,7 +207,10 @@ def _within_budget(
     limit = scoring.budget * spent(structure.everything())
     low, high = 0, len(order)
     if spent(state(high)) > limit:
-        raise SurgeryError(f"{scoring.budget_of} cannot go below {spent(state(high))}; raise the budget or `most`")
+        raise SurgeryError(
+            f"{scoring.budget_of} cannot go below {spent(state(high))} at an alignment of {settings.multiple()} "
+            "channels; raise the budget or `most`, or lower `align`"
+        )
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if spent(state(middle)) <= limit else (middle + 1, high)
