@@ -77,7 +77,7 @@ def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | 
 
     settings = load_settings(config, changes or [])
     settings.use_threads()
-    stages_for(settings, until)
+    stages = [stage.name for stage in stages_for(settings, until)]
     run = RunFolder.open(
         runs / settings.name,
         name=settings.name,
@@ -85,7 +85,7 @@ def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | 
         environment=environment(),
     )
     try:
-        announce(settings, run)
+        announce(settings, run, stages)
         run_pipeline(settings, run, until)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", INTERRUPTED)

@@ -53,6 +53,7 @@ def test_stage_command_runs_what_it_needs_and_says_so(tmp_path, fleet):
     outcome = patrol_edge("slim", config, "--runs", tmp_path / "runs")
     assert outcome.code == 0, outcome.log
     assert outcome.out == f"slim: {tmp_path / 'runs' / 'tiny' / 'slim'}\n"
+    assert "train" in outcome.lines[0] and "attack" not in outcome.lines[0], "only these stages are announced"
     done = [line.split(" ", 1)[1].split(" done in")[0] for line in outcome.lines if ": done in" in line]
     assert done == ["[1/3] data:", "[2/3] train:", "[3/3] slim:"]
     assert list(RunFolder.read(tmp_path / "runs" / "tiny").manifest.stages) == ["data", "train", "slim"]
