@@ -115,7 +115,25 @@ def _add_stage_commands() -> None:
 
     for name, summary in SUMMARIES.items():
         text = f"{summary[0].upper()}{summary[1:]}, after the stages before it that are not finished."
-        app.command(name=name, help=text)(_stage_command(name))
+        app.command(name=name, help=text)(_slim if name == "slim" else _stage_command(name))
+
+
+def _slim(
+    config: ConfigArgument,
+    runs: RunsOption = Path("runs"),
+    changes: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would go, layer by layer, and remove nothing.")
+    ] = False,
+) -> None:
+    finished = _pipeline(config, runs, changes, "train" if dry_run else "slim")
+    if dry_run:
+        from toolkit.settings import load_settings
+        from toolkit.stages.slim import preview
+
+        typer.echo(preview(load_settings(config, changes or []), finished))
+    else:
+        typer.echo(f"slim: {finished.root / 'slim'}")
 
 
 def _stage_command(name: str) -> Any:

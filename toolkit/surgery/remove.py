@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.models.architecture import Architecture
+from toolkit.models.channels.labels import Numbers
+from toolkit.models.channels.trace import Trace, run_trace
 from toolkit.models.groups import ChannelMap, survey
 from toolkit.models.masks import BLOCK_PREFIX, MaskSet
 from toolkit.models.network import ReidNet, build_network
@@ -19,7 +21,7 @@ from toolkit.surgery.deviation import Deviation, compare
 from toolkit.surgery.errors import PlanError, SurgeryError
 from toolkit.surgery.fold import fold_constants, multiply_masks, new_biases
 from toolkit.surgery.plan import Plan, fingerprint
-from toolkit.surgery.run import clone, example_for, noise_like, outputs_of, replace_module
+from toolkit.surgery.run import clone, example_for, noise_like, outputs_of, replace_module, smaller_noise
 from toolkit.surgery.slicing import cut_channels
 from toolkit.surgery.structure import Flags, Structure
 
@@ -48,20 +50,69 @@ class Prepared:
 def prepare(net: nn.Module, masks: MaskSet | None, blocks: tuple[str, ...], example: Tensor) -> Prepared:
     """Fold masks into a copy, remove blocks from it and trace it. ``net`` is not changed.
 
+    The trace runs on noise of at most 64 pixels where the network takes that: what can be removed does not depend
+    on the size.
+
     Raises:
         SurgeryError: a block is not the identity when its branch is zero, or a mask cannot be folded.
         GroupError: nothing can be removed.
     """
-    work = clone(net).double().eval()
-    example = noise_like(example)
-    zero: dict[str, Flags] = {}
-    if masks is not None:
-        multiply_masks(work, masks)
-        for number, site in enumerate(masks.sites):
-            scale = masks.scale(number).detach()
-            zero[site] = (scale == 0).cpu().numpy() if scale.dim() else np.zeros(0, dtype=bool)
-    remove_blocks(work, blocks, example)
-    return Prepared(work, Structure(work, survey(work, example)), example, zero)
+    work = clone(net, torch.float64).eval()
+    zero = {} if masks is None else fold_and_note(work, masks)
+    small = smaller_noise(example)
+    if small is not None:
+        try:
+            return _traced(work, blocks, small, zero)
+        except (RuntimeError, ValueError, IndexError) as error:
+            log.debug("the network takes no picture of %s: %s", tuple(small.shape), error)
+    return _traced(work, blocks, noise_like(example), zero)
+
+
+def _traced(work: nn.Module, blocks: tuple[str, ...], probe: Tensor, zero: dict[str, Flags]) -> Prepared:
+    remove_blocks(work, blocks, probe)
+    return Prepared(work, Structure(work, survey(work, probe)), probe, zero)
+
+
+def fold_and_note(net: nn.Module, masks: MaskSet) -> dict[str, Flags]:
+    """Multiply masks into the weights, in place; returns where they are zero, by module."""
+    multiply_masks(net, masks)
+    scales = ((site, masks.scale(number).detach()) for number, site in enumerate(masks.sites))
+    return {site: (s == 0).cpu().numpy() if s.dim() else np.zeros(0, dtype=bool) for site, s in scales}
+
+
+def remask(ready: Prepared, zero: Flags) -> Prepared:
+    """Set channels of an unmasked prepared network to zero, in place; its groups stay as they are.
+
+    The network is traced again for the constants that this leaves, unless every operator leaves zeros as they are.
+
+    Args:
+        zero: ``(labels,)`` flags by root.
+    """
+    channel_map = ready.structure.channel_map
+    noted = fold_and_note(ready.net, zero_masks(channel_map, zero))
+    if (zero & channel_map.stirred).any():
+        trace = run_trace(ready.net, ready.example, Numbers())
+    else:
+        trace = _silenced(channel_map, zero, outputs_of(ready.net, ready.example))
+    changed = replace(channel_map, trace=trace)
+    return Prepared(ready.net, Structure(ready.net, changed), ready.example, noted)
+
+
+def _silenced(channel_map: ChannelMap, zero: Flags, outputs: list[Tensor]) -> Trace:
+    """The trace, if these channels arrive as zeros wherever they are read."""
+    uses = []
+    for use in channel_map.trace.consumptions:
+        quiet = zero[channel_map.roots[use.labels]]
+        value = np.where(quiet, 0.0, use.value)
+        uses.append(replace(use, const=use.const | quiet, uniform=use.uniform | quiet, value=value))
+    return replace(channel_map.trace, consumptions=uses, outputs=outputs)
+
+
+def zero_masks(channel_map: ChannelMap, zero: Flags) -> MaskSet:
+    """Masks that are zero for these roots and one elsewhere."""
+    masks = MaskSet(channel_map.groups)
+    masks.set_({g.name: torch.from_numpy(~zero[g.roots]).float() for g in channel_map.groups})
+    return masks
 
 
 def remove_blocks(net: nn.Module, blocks: tuple[str, ...], example: Tensor) -> None:
@@ -155,22 +206,47 @@ def apply_plan(
         raise PlanError("this plan was made from masks; pass them")
     if masks is None and plan.source in ("scores", "lists"):
         masks = implied_masks(survey(clone(net), example), plan)
-    ready = prepare(net, masks, plan.removed_blocks, example)
-    slim = ready.net
-    structure = ready.structure
+    return finish(net, prepare(net, masks, plan.removed_blocks, example), plan, borders)
+
+
+def finish(net: Net, ready: Prepared, plan: Plan, borders: Borders = "exact") -> Net:
+    """Cut a prepared network, which is used up; see :func:`apply_plan`.
+
+    Raises:
+        PlanError: the plan is not for these weights.
+        SurgeryError: the removal would not be exact.
+    """
+    slim, structure = ready.net, ready.structure
     kept = kept_flags(structure, plan)
     needed = set(new_biases(slim, structure, kept))
     if borders == "exact" and not needed <= set(plan.created_biases):
-        raise PlanError(
-            f"{sorted(needed - set(plan.created_biases))[0]} needs a bias; the plan is for other weights"
-        )
+        missing = sorted(needed - set(plan.created_biases))
+        raise PlanError(f"{missing[0]} needs a bias; the plan was made for other weights")
     before = structure.channel_map.trace.outputs
+    dense = structure.widths()
     add_biases(slim, structure, plan.created_biases)
     fold_constants(slim, structure, kept, borders == "approximate")
     cut_channels(slim, structure, kept)
     _verify(slim, before, ready.example, borders)
+    check_alignment(slim, dense, plan)
+    if fingerprint(slim) != plan.result:
+        raise PlanError("the plan does not lead to the network that it was saved with")
     _restore(slim, net)
     return cast(Net, slim)
+
+
+def check_alignment(slim: nn.Module, dense: Mapping[str, tuple[int, int]], plan: Plan) -> None:
+    """Every convolution of the finished network is aligned, or as wide as it was and named by the plan.
+
+    Raises:
+        SurgeryError: one is not.
+    """
+    for name, module in slim.named_modules():
+        if isinstance(module, nn.modules.conv._ConvNd) and name in dense:
+            widths = (module.out_channels, module.in_channels)
+            for size, before in zip(widths, dense[name], strict=True):
+                if size % plan.align and (size != before or name not in plan.unaligned):
+                    raise SurgeryError(f"{name} has {size} channels, which is not aligned to {plan.align}")
 
 
 def _verify(slim: nn.Module, before: list[Tensor], example: Tensor, borders: Borders) -> None:

@@ -48,6 +48,8 @@ class Call:
 
     def learn_unlabelled(self, first: int = 0) -> None:
         """The outputs from ``first`` on have no channels."""
+        if not any(tensor.numel() for tensor in self.outputs[first:]):
+            return
         const = min([int(collapse(item.const).min()) for item in self.known if item.const.numel()], default=EVEN)
         for tensor in self.outputs[first:]:
             zeros = torch.zeros((), dtype=torch.int64)

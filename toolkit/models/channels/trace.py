@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from toolkit.models.channels.labels import EVEN, VARYING, Indices, Labels, along, level, spread
+from toolkit.models.channels.labels import EVEN, VARYING, Indices, Labels, along, collapse, level, spread
 
 CUT = "@cut"
 
@@ -40,6 +42,11 @@ class Known:
     labels: tuple[Tensor, ...]
     const: Tensor
     origin: str = ""
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether any element belongs to a channel."""
+        return any(bool(collapse(plane).numpy().any()) for plane in self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,14 +172,15 @@ class _Functions(TorchFunctionMode):
 class Tracer(TorchDispatchMode):
     """Sees every operator and hands it to its rule."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, labels: Labels) -> None:
         super().__init__()
         self.net = net
-        self.trace = Trace()
+        self.trace = Trace(labels)
         self.functions = _Functions()
         self.stack: list[str] = [""]
         self.in_edge = True
         self.batch = 1
+        self._paths = {id(module): path for path, module in net.named_modules()}
         self._names = {id(t): n for n, t in [*net.named_parameters(), *net.named_buffers()]}
 
     @property
@@ -222,7 +230,7 @@ class Tracer(TorchDispatchMode):
         from toolkit.models.channels.rules import apply_rule
 
         given = dict(kwargs or {})
-        inputs = list(flat_tensors((args, given)))
+        inputs = _arguments(args, given)
         known = [self.look(t) for t in inputs]
         out = func(*args, **given)
         outputs = list(flat_tensors(out))
@@ -239,31 +247,34 @@ class Tracer(TorchDispatchMode):
     def watching(self) -> Iterator[None]:
         """Follow which module is running, what it was given and what it gave."""
         with ExitStack() as stack:
-            for path, module in self.net.named_modules():
-                before = module.register_forward_pre_hook(self._enter(path))
-                after = module.register_forward_hook(self._leave(path), always_call=True)
-                stack.callback(before.remove)
-                stack.callback(after.remove)
+            stack.callback(register_module_forward_pre_hook(self._enter).remove)
+            stack.callback(register_module_forward_hook(self._leave, always_call=True).remove)
             stack.enter_context(self.functions)
             stack.enter_context(self)
             yield
 
-    def _enter(self, path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            self.stack.append(path)
-            if args and isinstance(args[0], Tensor):
-                self.trace.module_inputs[path] = id(args[0])
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        path = self._paths.get(id(module), self.module)
+        self.stack.append(path)
+        if args and isinstance(args[0], Tensor):
+            self.trace.module_inputs[path] = id(args[0])
 
-        return hook
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        path = self.stack.pop()
+        if isinstance(output, Tensor):
+            self.trace.module_outputs[path] = self.look(output)
+            self.trace.owners.setdefault(id(output), path)
 
-    def _leave(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            self.stack.pop()
-            if isinstance(output, Tensor):
-                self.trace.module_outputs[path] = self.look(output)
-                self.trace.owners.setdefault(id(output), path)
 
-        return hook
+def _arguments(args: Sequence[Any], given: Mapping[str, Any]) -> list[Tensor]:
+    """Tensors among an operator's arguments, also in lists."""
+    found: list[Tensor] = []
+    for value in (*args, *given.values()):
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [item for item in value if isinstance(item, Tensor)]
+    return found
 
 
 def flat_tensors(value: Any) -> Iterator[Tensor]:
@@ -281,7 +292,7 @@ def flat_tensors(value: Any) -> Iterator[Tensor]:
             yield from flat_tensors(getattr(value, name))
 
 
-def run_trace(net: nn.Module, example: Tensor) -> Trace:
+def run_trace(net: nn.Module, example: Tensor, labels: Labels | None = None) -> Trace:
     """Trace a network in evaluation mode, on the example's device and without gradients.
 
     A network with ``edge`` and ``heads`` (a ReidNet) is traced through both, so that the cut is marked and the
@@ -290,9 +301,10 @@ def run_trace(net: nn.Module, example: Tensor) -> Trace:
     Args:
         net: no masks attached.
         example: its input, for instance ``(1, 3, 128, 128)``.
+        labels: ``Numbers`` where only constants are asked for, because the coupling is known.
     """
     modes = [(module, module.training) for module in net.modules()]
-    tracer = Tracer(net.eval())
+    tracer = Tracer(net.eval(), Labels() if labels is None else labels)
     tracer.batch = example.shape[0]
     try:
         with torch.no_grad(), tracer.watching():
