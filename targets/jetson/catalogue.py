@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from targets.errors import CatalogueError
+from targets.jetson.device.detect import known_parts
 
 UNVERIFIED = "unverified"
 
@@ -197,7 +198,7 @@ def _module(row: dict[str, Any], units: Mapping[str, str], modes: Iterable[dict[
         family=row["family"],
         generation=row["generation"],
         compute_capability=(int(major), int(minor)),
-        parts=tuple(row["parts"]),
+        parts=tuple(part for part, key in known_parts().items() if key == row["key"]),
         headline=row["headline"],
         note=row["note"],
         figures=MappingProxyType(figures),
