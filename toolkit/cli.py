@@ -24,6 +24,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from calibration.errors import CalibrationError
+from targets.errors import TargetError
+from toolkit.commands.devices import devices
+from toolkit.commands.predict import predict
 from toolkit.errors import PatrolError
 
 CHECK_FAILED = 1
@@ -38,6 +41,8 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+app.command()(devices)
+app.command()(predict)
 runs_app = typer.Typer(help="List runs, or free the disk space of old ones.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 logger = logging.getLogger("patrol-edge")
@@ -217,7 +222,7 @@ def main() -> None:
     """Entry point of ``patrol-edge``: errors in one line, no traceback."""
     try:
         app(standalone_mode=True)
-    except (PatrolError, CalibrationError) as error:
+    except (PatrolError, CalibrationError, TargetError) as error:
         _fail(f"error {error.code}: {error}")
     except OSError as error:
         _fail(_described(error))
