@@ -1,7 +1,7 @@
 """Carries a bundle to a device over the system's ssh, builds and profiles there, and fetches what was measured.
 
 Host keys are checked and no password is ever asked for or stored. A dropped upload goes on where it stopped; what
-a killed deployment leaves behind is either complete or ends in ``.partial`` and is taken up or replaced by the next.
+a killed deployment leaves behind is complete or ends in ``.partial``, and is taken up or replaced by the next.
 """
 
 from __future__ import annotations
