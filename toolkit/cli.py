@@ -25,6 +25,7 @@ from rich.table import Table
 
 from calibration.errors import CalibrationError
 from targets.errors import TargetError
+from toolkit.commands.bundle import bundle, deploy
 from toolkit.commands.devices import devices
 from toolkit.commands.predict import predict
 from toolkit.errors import PatrolError
@@ -41,6 +42,8 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+app.command()(bundle)
+app.command()(deploy)
 app.command()(devices)
 app.command()(predict)
 runs_app = typer.Typer(help="List runs, or free the disk space of old ones.", no_args_is_help=True)

@@ -91,7 +91,7 @@ def test_another_device_old_tensorrt_no_trtexec_and_no_memory_each_say_so(bundle
     meminfo = (full / "proc/meminfo").read_text()
     (full / "proc/meminfo").write_text(meminfo.replace("4096000", "512000"))
     with pytest.raises(
-        DeviceBuildError, match="500 MiB are free, 1 MiB of swap .* building needs 1200; close the"
+        DeviceBuildError, match=r"500 MiB are free, 1 MiB of swap .* building needs 1200; close the"
     ):
         check(bundle, full)
     with pytest.raises(DetectionError, match="not a Jetson"):
