@@ -238,9 +238,11 @@ def _summary(networks: dict[str, Any]) -> list[str]:
         missed = sum(len(row["misses"]) for row in rows)
         said = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
         lines.append(f"- {tool}: {said}; {missed} convolutions missed by alignment.")
-    ratios = [row["ratio"]["median"] for row in networks.values() if row["ratio"]]
-    middle = statistics.median(ratios)
-    lines.append(f"- Time: median ratio {middle:.2f}, smallest {min(ratios):.2f}, largest {max(ratios):.2f}.")
+    for kind in ("full size", "small"):
+        rows = [row["ratio"] for name, row in networks.items() if name.endswith(f"({kind})")]
+        if ratios := sorted(row["median"] for row in rows if row):
+            middle, low, high = statistics.median(ratios), ratios[0], ratios[-1]
+            lines.append(f"- Time, {kind}: median ratio {middle:.2f}, smallest {low:.2f}, largest {high:.2f}.")
     return lines
 
 

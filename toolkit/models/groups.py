@@ -18,6 +18,7 @@ from toolkit.models.channels.coupling import (
 )
 from toolkit.models.channels.grouping import coupled_groups
 from toolkit.models.channels.labels import Indices
+from toolkit.models.channels.records import Trace
 from toolkit.models.channels.structures import (
     ChannelGroup,
     FrozenChannels,
@@ -25,7 +26,7 @@ from toolkit.models.channels.structures import (
     Member,
     ResidualBlock,
 )
-from toolkit.models.channels.trace import Trace, run_trace
+from toolkit.models.channels.trace import run_trace
 
 __all__ = [
     "ChannelGroup", "ChannelMap", "FrozenChannels", "GroupError", "MaskPoint", "Member", "ResidualBlock",

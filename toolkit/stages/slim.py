@@ -44,7 +44,7 @@ class SlimStage(Stage):
 
         data = RunData.load(context)
         net, plan, masks, example = planned(context)
-        slim = apply_plan(net, masks, plan, example)
+        slim = apply_plan(net, masks, plan, example, context.settings.slim.plan.borders)
         masks = reference_masks(net, plan, masks, example)
         self._compare(context, data, net, masks, slim)
         self._cost(context, data, net, slim, plan)

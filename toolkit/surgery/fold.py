@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolkit.models.channels.trace import Consumption
+from toolkit.models.channels.records import Consumption
 from toolkit.models.masks import MaskSet
 from toolkit.surgery.errors import SurgeryError
 from toolkit.surgery.run import clone

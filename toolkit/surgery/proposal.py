@@ -17,7 +17,7 @@ from toolkit.models.channels.labels import Indices
 from toolkit.surgery.choose import Choice, Scores, alignment, choose
 from toolkit.surgery.fold import new_biases
 from toolkit.surgery.plan import GroupPlan, Plan, Source, WirePlan, fingerprint, shapes_fingerprint
-from toolkit.surgery.remove import Prepared
+from toolkit.surgery.prepare import Prepared
 from toolkit.surgery.structure import Flags, Structure
 
 log = logging.getLogger(__name__)

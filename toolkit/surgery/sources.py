@@ -18,8 +18,9 @@ from toolkit.surgery.choose import Choice, Scores, inexact, rounded
 from toolkit.surgery.cost import Half, predicted_cost
 from toolkit.surgery.errors import SurgeryError
 from toolkit.surgery.plan import Plan, Source
+from toolkit.surgery.prepare import Prepared, prepare, remask
 from toolkit.surgery.proposal import PlanSettings, Proposal, allowed, by_root, masked_roots
-from toolkit.surgery.remove import Net, Prepared, finish, prepare, remask
+from toolkit.surgery.remove import Net, finish
 from toolkit.surgery.run import clone, example_for, noise_like
 from toolkit.surgery.scores import Criterion, Loss, score
 from toolkit.surgery.structure import Flags, Structure

@@ -31,7 +31,9 @@ from toolkit.surgery import (
     slim_by_zeros,
 )
 from toolkit.surgery.choose import alignment
+from toolkit.surgery.remove import check_alignment
 from toolkit.surgery.scores import score
+from toolkit.surgery.structure import Structure
 
 ONE = PlanSettings(align=1)
 X = pictures(1, 16)
@@ -265,3 +267,14 @@ def test_a_ratio_removes_what_the_network_without_those_channels_is() -> None:
         assert not group.constant
     masks.set_(zeros)
     assert deviation(fold_masks(net, masks), found.net, X).relative <= EXACT
+
+
+def test_a_convolution_that_is_not_aligned_after_all_is_refused() -> None:
+    net = _net()
+    plan = plan_from_scores(net, ScoreSettings(ratio=0.4), PlanSettings(align=8), X)
+    slim = apply_plan(net, None, plan, X)
+    dense = Structure(net, survey(net, X)).widths()
+    check_alignment(slim, dense, plan)
+    with pytest.raises(SurgeryError, match=r"stem\.0 has 10 channels, which is not aligned to 8"):
+        slim.get_submodule("stem.0").out_channels = 10
+        check_alignment(slim, dense, plan)

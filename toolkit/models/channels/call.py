@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from toolkit.models.channels.labels import EVEN, collapse, level
-from toolkit.models.channels.trace import Known, Tracer
+from toolkit.models.channels.records import Known
+from toolkit.models.channels.trace import Tracer
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from toolkit.models.channels.labels import Indices, along, varying_dims
+from toolkit.models.channels.records import Production, Trace
 from toolkit.models.channels.structures import FrozenChannels, ResidualBlock
-from toolkit.models.channels.trace import Production, Trace
 
 
 def frozen_roots(trace: Trace, roots: Indices) -> dict[int, str]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from toolkit.models.channels.coupling import channel_dim
 from toolkit.models.channels.labels import Indices
+from toolkit.models.channels.records import Trace
 from toolkit.models.channels.structures import ChannelGroup, MaskPoint, Member
-from toolkit.models.channels.trace import Trace
 
 
 def positions(trace: Trace, roots: Indices) -> Iterator[tuple[str, int, Indices]]:

@@ -17,7 +17,8 @@ from toolkit.models.channels.labels import (
     spread,
     varying_dims,
 )
-from toolkit.models.channels.trace import Consumption, Known, Production, Tracer
+from toolkit.models.channels.records import Consumption, Known, Production
+from toolkit.models.channels.trace import Tracer
 
 
 def _lookup(tracer: Tracer, tensor: Tensor | None) -> Known | None:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from toolkit.models.channels.call import Call
 from toolkit.models.channels.labels import VARYING, collapse, varying_dims
-from toolkit.models.channels.trace import Addition, Known, Tracer
+from toolkit.models.channels.records import Addition, Known
+from toolkit.models.channels.trace import Tracer
 
 KEEP_ZERO = {
     *("relu", "leaky_relu", "_prelu_kernel", "silu", "gelu", "hardswish", "mish", "elu", "celu", "tanh"),

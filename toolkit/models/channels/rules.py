@@ -16,7 +16,8 @@ from toolkit.models.channels import layers
 from toolkit.models.channels.call import Call
 from toolkit.models.channels.labels import RAGGED, along, lowest, spread, varying_dims
 from toolkit.models.channels.pointwise import combine
-from toolkit.models.channels.trace import Binding, Known, Tracer
+from toolkit.models.channels.records import Binding, Known
+from toolkit.models.channels.trace import Tracer
 
 Rule = Callable[[Call], str]
 
