@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from calibration.settings import CalibrationSettings
-from toolkit.checks.limits import Limit
+from toolkit.checks.limits import Limit, load_limits
 from toolkit.datasets.settings import DataSettings
 from toolkit.device import describe_machine, usable_cores
 from toolkit.engines.settings import BuildSettings
@@ -164,7 +164,7 @@ def load_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
     """Read a run's YAML; paths in it are looked up in the working folder, then in the file's folder.
 
     Raises:
-        SettingsError: see :func:`toolkit.settings_file.read_settings`; or a file that it names does not exist.
+        SettingsError: see :func:`toolkit.settings_file.read_settings`; or a file that it names is wrong.
     """
     settings = read_settings(path, RunSettings, changes)
     base = path.parent
@@ -177,7 +177,9 @@ def load_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
             raise SettingsError(f"enter.path: {entry} does not exist")
         updates["enter"] = settings.enter.model_copy(update={"path": entry})
     if settings.check.file is not None:
-        updates["check"] = settings.check.model_copy(update={"file": _absolute(base, settings.check.file)})
+        limits = _absolute(base, settings.check.file)
+        load_limits(limits)  # what is wrong in it is said now, not when the run ends
+        updates["check"] = settings.check.model_copy(update={"file": limits})
     return settings.model_copy(update=updates)
 
 

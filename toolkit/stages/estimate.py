@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,15 +48,16 @@ class Estimate:
         return sum(self.seconds.values())
 
 
-def announce(settings: RunSettings, run: RunFolder) -> None:
-    """Log what the unfinished part of a run will take.
+def announce(settings: RunSettings, run: RunFolder, stages: Collection[str]) -> None:
+    """Log what the unfinished ones of these stages will take.
 
     Raises:
         ArtifactError: the disk of the run folder is too small.
     """
     found = estimate(settings)
-    seconds = {stage: value for stage, value in found.seconds.items() if stage not in run.manifest.stages}
-    free = shutil.disk_usage(run.root).free
+    unfinished = set(stages) - set(run.manifest.stages)
+    seconds = {stage: value for stage, value in found.seconds.items() if stage in unfinished}
+    free = shutil.disk_usage(run.existing_folder()).free
     needed = 0 if "build" in run.manifest.stages else found.bytes
     if free < needed + RESERVE_MIB * MIB:
         raise ArtifactError(

@@ -273,7 +273,10 @@ def _within_budget(
     assert scoring.budget is not None
     limit, low, high = scoring.budget * spent(0), 0, len(order)
     if spent(high) > limit:
-        raise SurgeryError(f"{scoring.budget_of} cannot go below {spent(high)}; raise the budget or `most`")
+        raise SurgeryError(
+            f"{scoring.budget_of} cannot go below {spent(high)} at an alignment of {settings.multiple()} "
+            "channels; raise the budget or `most`, or lower `align`"
+        )
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if spent(middle) <= limit else (middle + 1, high)
