@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -13,6 +15,7 @@ from toolkit.models.masks import MaskHook
 from toolkit.surgery.errors import SurgeryError
 
 DEFAULT_SIDE = 64
+ATOMS = (int, float, str, bool, type(None))
 
 
 def clone(net: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
@@ -27,12 +30,45 @@ def clone(net: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
             data = tensor.detach().to(dtype, copy=True)
             parameter = isinstance(tensor, nn.Parameter)
             memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if parameter else data
-    result = copy.deepcopy(net, memo)
+    result = _copied(net, memo)
     for module in result.modules():
         for key, hook in list(module._forward_hooks.items()):
             if isinstance(hook, MaskHook):
                 del module._forward_hooks[key]
     return result
+
+
+def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """``copy.deepcopy`` without its detours for modules that do not define copying themselves."""
+    known = memo.get(id(module))
+    if known is not None:
+        return cast(nn.Module, known)
+    kind: Any = type(module)
+    if not _is_plain(kind):
+        return copy.deepcopy(module, memo)
+    result = kind.__new__(kind)
+    memo[id(module)] = result
+    state = result.__dict__
+    for name, value in module.__dict__.items():
+        if name == "_compiled_call_impl":
+            continue
+        if type(value) in ATOMS:
+            state[name] = value
+        elif type(value) is dict and name == "_modules":
+            state[name] = {key: None if child is None else _copied(child, memo) for key, child in value.items()}
+        elif not value and type(value) in (dict, OrderedDict, set, list):
+            state[name] = type(value)()
+        else:
+            state[name] = copy.deepcopy(value, memo)
+    return result
+
+
+@cache
+def _is_plain(kind: Any) -> bool:
+    """Whether the ``__dict__`` of a module of this class is all there is to copy."""
+    own = ("__deepcopy__", "__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__slots__", "__new__")
+    bases = [base for base in kind.__mro__ if base not in (object, nn.Module)]
+    return not any(name in base.__dict__ for base in bases for name in own)
 
 
 def example_for(net: nn.Module, example: Tensor | None) -> Tensor:
@@ -54,11 +90,11 @@ def noise_like(example: Tensor) -> Tensor:
     return _noise(example.shape, example)
 
 
-def smaller_noise(example: Tensor) -> Tensor | None:
-    """The same at about 64 pixels, in steps of 32; None when the example is no larger."""
-    if example.dim() != 4 or max(example.shape[2:]) <= DEFAULT_SIDE:
+def smaller_noise(example: Tensor, side: int = DEFAULT_SIDE) -> Tensor | None:
+    """The same at about ``side`` pixels, in steps of 32; None when the example is no larger."""
+    if example.dim() != 4 or max(example.shape[2:]) <= side:
         return None
-    scale = DEFAULT_SIDE / max(example.shape[2:])
+    scale = side / max(example.shape[2:])
     height, width = (max(32, round(side * scale / 32) * 32) for side in example.shape[2:])
     return _noise(torch.Size((1, example.shape[1], height, width)), example)
 

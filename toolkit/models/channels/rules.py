@@ -7,14 +7,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from toolkit.models.channels import layers
 from toolkit.models.channels.call import Call
-from toolkit.models.channels.labels import RAGGED, along, lowest, spread, varying_dims
+from toolkit.models.channels.labels import (
+    RAGGED,
+    VARYING,
+    along,
+    level,
+    line_of,
+    lowest,
+    single_level,
+    spread,
+    varying_dims,
+)
 from toolkit.models.channels.pointwise import combine
 from toolkit.models.channels.records import Binding, Known
 from toolkit.models.channels.trace import Tracer
@@ -55,17 +66,25 @@ POINTWISE = {
 
 def apply_rule(call: Call) -> str:
     """Give the outputs of one operator their labels; freeze what the operator mixes."""
-    base = call.base
-    if not any(item.labelled for item in call.known) and base not in layers.RULES:
+    rule, kind = _rule_and_kind(call.func, call.base)
+    if kind != "mix" and not any(item.labelled for item in call.known):
         call.learn_unlabelled()
-        return _kind(base, call.func)
+        return kind
+    return rule(call)
+
+
+@cache
+def _rule_and_kind(func: Any, base: str) -> tuple[Rule, str]:
+    """An operator's rule, and what kind of reader it is when it reads no channels."""
     rule = RULES.get(base) or layers.RULES.get(base)
-    if rule is None and (torch.Tag.pointwise in call.func.tags or base in POINTWISE):
-        rule = combine
-    return (rule or _unknown)(call)
+    if rule is None:
+        rule = combine if torch.Tag.pointwise in func.tags or base in POINTWISE else _unknown
+    return rule, _kind(base, func)
 
 
 def _kind(base: str, func: Any) -> str:
+    if base in layers.RULES:
+        return "mix"
     if base in SAME | MOVES | VIEWS or base in ("cat", "split", "split_with_sizes", "slice"):
         return "move"
     return "pointwise" if torch.Tag.pointwise in func.tags or base in POINTWISE else "other"
@@ -85,9 +104,23 @@ def _same(call: Call) -> str:
 def _move(call: Call) -> str:
     planes = [call.func(plane, *call.args[1:], **call.given) for plane in call.known[0].labels]
     turned = call.name in ("t", "transpose", "permute", "repeat")
-    const = call.func(call.known[0].const, *call.args[1:], **call.given)
+    const = _moved(call, call.known[0].const, call.outputs[0])
     call.tracer.learn(call.outputs[0], planes, const, call.known[0].origin if turned else "")
     return "move"
+
+
+def _moved(call: Call, levels: Tensor, output: Tensor) -> Tensor:
+    """Levels behind an operator that moves data."""
+    known = single_level(levels)
+    if known is not None:
+        return level(known, output.shape)
+    return cast(Tensor, call.func(levels, *call.args[1:], **call.given))
+
+
+def _part(whole: Tensor, part: Tensor) -> Tensor:
+    """A part of labels whose dimensions are those of the whole, with what is remembered of it."""
+    line = line_of(whole)
+    return part if line is None else spread(along(part, line.dim), part.shape, line.dim)
 
 
 def _view(call: Call) -> str:
@@ -95,7 +128,9 @@ def _view(call: Call) -> str:
     planes = [plane.reshape(shape) for plane in call.known[0].labels]
     if len(planes) == 1:
         keep_rectangular(call.tracer, planes[0])
-    call.tracer.learn(call.outputs[0], planes, call.known[0].const.reshape(shape))
+    known = single_level(call.known[0].const)
+    const = call.known[0].const.reshape(shape) if known is None else level(known, shape)
+    call.tracer.learn(call.outputs[0], planes, const)
     return "move"
 
 
@@ -126,20 +161,37 @@ def _shuffle(call: Call) -> str:
 def _cat(call: Call) -> str:
     if any(len(item.labels) != 1 for item in call.known):
         return _unknown(call)
-    rest = call.args[1:]
-    labels = call.func([item.labels[0] for item in call.known], *rest, **call.given)
-    call.tracer.learn(
-        call.outputs[0], [labels], call.func([item.const for item in call.known], *rest, **call.given)
-    )
+    call.tracer.learn(call.outputs[0], [_joined(call)], _joined_levels(call))
     return "move"
+
+
+def _joined(call: Call) -> Tensor:
+    planes = [item.labels[0] for item in call.known]
+    dim = _dim(call.args, call.given, 1, call.known[0])
+    lines = [line for line in map(line_of, planes) if line is not None and line.dim == dim]
+    if len(lines) == len(planes):
+        return spread(torch.cat([line.vector for line in lines]), call.outputs[0].shape, dim)
+    return cast(Tensor, call.func(planes, *call.args[1:], **call.given))
+
+
+def _joined_levels(call: Call) -> Tensor:
+    found = {single_level(item.const) for item in call.known}
+    known = found.pop() if len(found) == 1 else None
+    if known is not None:
+        return level(known, call.outputs[0].shape)
+    return cast(Tensor, call.func([item.const for item in call.known], *call.args[1:], **call.given))
 
 
 def _split(call: Call) -> str:
     item, dim = call.known[0], _dim(call.args, call.given, 2, call.known[0])
     if len(item.labels) != 1:
         return _unknown(call)
-    parts = call.func(item.labels[0], *call.args[1:], **call.given)
-    flags = call.func(item.const, *call.args[1:], **call.given)
+    parts = [_part(item.labels[0], part) for part in call.func(item.labels[0], *call.args[1:], **call.given)]
+    known = single_level(item.const)
+    if known is None:
+        flags = call.func(item.const, *call.args[1:], **call.given)
+    else:
+        flags = [level(known, part.shape) for part in parts]
     if dim in varying_dims(item.labels[0]):
         sizes = [part.shape[dim] for part in parts]
         lines = [along(part, dim) for part in parts]
@@ -159,7 +211,7 @@ def _split(call: Call) -> str:
 
 def _slice(call: Call) -> str:
     item = call.known[0]
-    planes = [call.func(plane, *call.args[1:], **call.given) for plane in item.labels]
+    planes = [_part(plane, call.func(plane, *call.args[1:], **call.given)) for plane in item.labels]
     dim = (call.args[1] if len(call.args) > 1 else 0) % item.tensor.dim()
     size = item.tensor.shape[dim]
     start, end, step = (call.args[2:5] + (None,) * 3)[:3] if isinstance(call.args, tuple) else (None, None, None)
@@ -172,7 +224,7 @@ def _slice(call: Call) -> str:
                     _bind(call.tracer, bound, along(plane, dim)[:bound], plane)
                 elif bound is not None and -size < bound < 0:
                     call.tracer.trace.labels.freeze(plane, call.tracer.where("slice from the end"))
-    call.tracer.learn(call.outputs[0], planes, call.func(item.const, *call.args[1:], **call.given))
+    call.tracer.learn(call.outputs[0], planes, _moved(call, item.const, call.outputs[0]))
     return "move"
 
 
@@ -210,7 +262,9 @@ def _spatial(call: Call) -> str:
     if call.name.startswith("avg_pool") and any(flatten_ints(call.args[3:4])):
         const = _fading(call.known[0], const)
     for tensor in call.outputs:
-        call.tracer.learn(tensor, [spread(labels, tensor.shape, 1)], spread(const, tensor.shape, 1))
+        known = single_level(const)
+        levels = spread(const, tensor.shape, 1) if known is None else level(known, tensor.shape)
+        call.tracer.learn(tensor, [spread(labels, tensor.shape, 1)], levels)
     return "spatial"
 
 
@@ -225,6 +279,8 @@ def channelwise(tracer: Tracer, item: Known) -> tuple[Tensor, Tensor]:
 
 def _fading(item: Known, const: Tensor) -> Tensor:
     """Levels per channel behind a padding with zeros: a constant that is not zero shows it."""
+    if single_level(const) == VARYING:
+        return const
     nonzero = (item.tensor.detach() != 0).transpose(0, 1).flatten(1).any(dim=1)
     return torch.where(nonzero, const.clamp(max=RAGGED), const)
 
@@ -257,9 +313,14 @@ def _reduce(call: Call) -> str:
     if set(reduced) & set(varying_dims(labels)):
         return _unknown(call)
     keep = call.outputs[0].dim() == item.tensor.dim()
+    line, known, shape = line_of(labels), single_level(const), call.outputs[0].shape
     for dim in reversed(reduced):
         labels = labels.narrow(dim, 0, 1) if keep else labels.select(dim, 0)
-        const = const.amin(dim=dim, keepdim=keep)
+        const = const if known is not None else const.amin(dim=dim, keepdim=keep)
+    if line is not None and line.dim not in reduced:
+        labels = spread(line.vector, shape, line.dim if keep else line.dim - sum(d < line.dim for d in reduced))
+    if known is not None:
+        const = level(known, shape)
     if call.base == "logsumexp":
         call.tracer.trace.labels.stir(item.labels[0], call.outputs[0])
     if call.base not in ("mean", "amax", "amin", "max", "min"):
