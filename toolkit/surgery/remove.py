@@ -18,7 +18,7 @@ from toolkit.surgery.errors import PlanError, SurgeryError
 from toolkit.surgery.fold import fold_constants, new_biases
 from toolkit.surgery.plan import Plan, fingerprint
 from toolkit.surgery.prepare import Prepared, prepare
-from toolkit.surgery.run import clone, example_for, outputs_of, replace_module
+from toolkit.surgery.run import clone, example_for, named_tensors, outputs_of, replace_module
 from toolkit.surgery.slicing import cut_channels
 from toolkit.surgery.structure import Flags, Structure
 
@@ -167,7 +167,7 @@ def add_biases(net: nn.Module, structure: Structure, layers: Sequence[str]) -> N
 
 def _restore(slim: nn.Module, net: nn.Module) -> None:
     """Types, gradients and modes of the original."""
-    types = {name: tensor.dtype for name, tensor in net.state_dict().items()}
+    types = {name: tensor.dtype for name, tensor in named_tensors(net).items()}
     first = next(iter(types.values()))
     for name, parameter in slim.named_parameters():
         parameter.data = parameter.data.to(types.get(name, first))

@@ -52,8 +52,13 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     for name, value in module.__dict__.items():
         if name == "_compiled_call_impl":
             continue
-        if type(value) in ATOMS:
+        if type(value) in ATOMS or (type(value) is tuple and all(type(part) in ATOMS for part in value)):
             state[name] = value
+        elif type(value) is dict and name in ("_parameters", "_buffers"):
+            state[name] = {key: memo.get(id(tensor)) for key, tensor in value.items()}
+            for key, tensor in value.items():
+                if tensor is not None and state[name][key] is None:
+                    state[name][key] = copy.deepcopy(tensor, memo)
         elif type(value) is dict and name == "_modules":
             state[name] = {key: None if child is None else _copied(child, memo) for key, child in value.items()}
         elif not value and type(value) in (dict, OrderedDict, set, list):
@@ -71,6 +76,23 @@ def _is_plain(kind: Any) -> bool:
     return not any(name in base.__dict__ for base in bases for name in own)
 
 
+def named_tensors(net: nn.Module) -> dict[str, Tensor]:
+    """``net.state_dict()``, in a fraction of its time where no module has a say in it."""
+    plain = nn.Module._save_to_state_dict, nn.Module.get_extra_state, nn.Module.state_dict
+    found: dict[str, Tensor] = {}
+    for path, module in net.named_modules(remove_duplicate=False):
+        kind: Any = type(module)
+        own = kind._save_to_state_dict, kind.get_extra_state, kind.state_dict
+        if own != plain or module._state_dict_hooks or module._state_dict_pre_hooks:
+            return dict(net.state_dict())
+        hidden = module._non_persistent_buffers_set
+        for table, left_out in ((module._parameters, ()), (module._buffers, hidden)):
+            for name, tensor in table.items():
+                if tensor is not None and name not in left_out:
+                    found[f"{path}.{name}" if path else name] = tensor
+    return found
+
+
 def example_for(net: nn.Module, example: Tensor | None) -> Tensor:
     """The given example, or for a ReidNet a random picture of 64 pixels.
 
@@ -86,8 +108,8 @@ def example_for(net: nn.Module, example: Tensor | None) -> Tensor:
 
 
 def noise_like(example: Tensor) -> Tensor:
-    """Fixed random values in [0, 1) of an example's shape, in float64: a picture of zeros would show little."""
-    return _noise(example.shape, example)
+    """Fixed random values in [0, 1) of one example's shape, in float64: a picture of zeros would show little."""
+    return _noise(torch.Size((1, *example.shape[1:])) if example.dim() == 4 else example.shape, example)
 
 
 def smaller_noise(example: Tensor, side: int = DEFAULT_SIDE) -> Tensor | None:

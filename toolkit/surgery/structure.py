@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from toolkit.models.channels.grouping import positions
 from toolkit.models.channels.labels import Indices
 from toolkit.models.groups import ChannelMap
+from toolkit.surgery.run import named_tensors
 
 Flags = NDArray[np.bool_]
 
@@ -33,7 +34,7 @@ class Structure:
         self.net, self.channel_map = net, channel_map
         self.roots = channel_map.roots
         self.modules = dict(net.named_modules())
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(net).items()}
         self.dims: dict[tuple[str, int], Indices] = {}
         removable = np.zeros(len(self.roots), dtype=bool)
         for group in channel_map.groups:

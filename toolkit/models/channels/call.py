@@ -46,6 +46,12 @@ class Call:
             for plane in item.labels:
                 self.tracer.trace.labels.freeze(plane, self.tracer.where(reason))
 
+    def refuse(self) -> str:
+        """No rule: nothing that was read may go, and nothing is known of what was written."""
+        self.freeze_all(f"{self.name} has no removal rule")
+        self.learn_unlabelled()
+        return "other"
+
     def learn_unlabelled(self, first: int = 0) -> None:
         """The outputs from ``first`` on have no channels."""
         if not any(tensor.numel() for tensor in self.outputs[first:]):
