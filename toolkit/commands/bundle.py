@@ -28,9 +28,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 def bundle(
     run: Annotated[Path, typer.Argument(help="A finished run's folder, such as runs/demo.")],
     out: Annotated[Path, typer.Argument(help="The archive to write, such as demo.tar.gz.")],
-    device: Annotated[
-        list[str] | None, typer.Option(help="Module it may be built on; repeatable.")
-    ] = None,
+    device: Annotated[list[str] | None, typer.Option(help="Module it may be built on; repeatable.")] = None,
     precision: Annotated[str, typer.Option(help="int8 or fp16.")] = "int8",
     vectors: Annotated[int, typer.Option(min=1, help="Test vectors to verify the engine with.")] = 4,
     limits: Annotated[Path | None, typer.Option(help="A limits file to carry along.")] = None,
