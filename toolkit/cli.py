@@ -28,6 +28,7 @@ from targets.errors import TargetError
 from toolkit.commands.bundle import bundle, deploy
 from toolkit.commands.devices import devices
 from toolkit.commands.predict import predict
+from toolkit.commands.split import split
 from toolkit.errors import PatrolError
 
 CHECK_FAILED = 1
@@ -46,6 +47,7 @@ app.command()(bundle)
 app.command()(deploy)
 app.command()(devices)
 app.command()(predict)
+app.command()(split)
 runs_app = typer.Typer(help="List runs, or free the disk space of old ones.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 logger = logging.getLogger("patrol-edge")
