@@ -10,14 +10,6 @@ from tests.unit.pipeline.commands import Outcome, patrol_edge, write_config
 from toolkit.runs import RunFolder
 
 
-def pytest_collection_modifyitems(items):
-    """One worker takes all of them, so that the tiny run is made once."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("pipeline"))
-
-
 @dataclass(frozen=True)
 class Finished:
     """A finished run and where it lies."""

@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 
-from tests.unit.pipeline.commands import patrol_edge, read_json, write_config
+from tests.unit.pipeline.commands import ONE_WORKER, patrol_edge, read_json, write_config
 from toolkit.runs import RunFolder
 from toolkit.stages import ORDER, SUMMARIES
+
+pytestmark = ONE_WORKER
 
 
 def plain(text):

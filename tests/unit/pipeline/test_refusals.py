@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from tests.unit.datasets import folders
-from tests.unit.pipeline.commands import patrol_edge, start, wait, write_config
+from tests.unit.pipeline.commands import ONE_WORKER, patrol_edge, start, wait, write_config
 from toolkit.runs import RunFolder
+
+pytestmark = ONE_WORKER
 
 
 def two_camera_config(tmp_path, **data):

@@ -6,9 +6,11 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tests.unit.pipeline.commands import hashes, read_json, sha256
+from tests.unit.pipeline.commands import ONE_WORKER, hashes, read_json, sha256
 from toolkit.metrics import MetricSet
 from toolkit.stages import ORDER
+
+pytestmark = ONE_WORKER
 
 DENSE, SLIM, INT8 = (
     "dense-fp32-float-w8-onnxruntime",
