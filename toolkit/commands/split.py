@@ -76,7 +76,7 @@ def _table(found: tuple[Split, ...]) -> Table:
     first = found[0].edge
     title = f"Cuts on {first.module}, mode {first.mode}, {first.precision}"
     caption = (
-        "edge (with low and high of the 90 % interval), MB and mJ are predicted; over: limits that the cut breaks; "
+        "edge (low and high of the 90 % interval), MB and mJ are predicted; over: limits that the cut breaks; "
         "keep: share of the channels that PATROL may keep for it to fit; less: MACs that are gone then"
     )
     table = Table(title=title, caption=caption, box=None, padding=(0, 1), pad_edge=False)
