@@ -90,7 +90,8 @@ def test_every_metric_says_where_it_comes_from(finished):
     assert len(metrics) > 50
     body = read_json(finished.run.path("report", "metrics.json"))
     for row in body["metrics"]:
-        assert row["provenance"] == "measured", row
+        jetson = row["machine"].startswith("orin-nano-8gb")
+        assert row["provenance"] == ("predicted" if jetson else "measured"), row
         assert row["n"] >= 1, row
         assert row["unit"] is not None and "unit" in row
         assert row["machine"], row
@@ -188,3 +189,23 @@ def test_deleted_stage_is_made_again(copied):
     assert stages_that_ran(outcome) == ["quantize"]
     assert "quantize: its folder is gone" in outcome.log
     assert hashes(copied.run, "quantize") == before
+
+
+def test_jetsons_are_predicted_and_never_called_measured(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    predicted = [metric for metric in metrics if metric.provenance == "predicted"]
+    assert {(metric.name, metric.variant.split("-")[1]) for metric in predicted} == {
+        (name, precision) for name in ("latency.p50", "memory.peak") for precision in ("fp16", "int8")
+    }
+    assert all(metric.machine.startswith("orin-nano-8gb, ") and metric.interval for metric in predicted)
+    assert not [metric for metric in metrics if metric.variant.endswith("-tensorrt") and metric.provenance == "measured"]
+    assert "Jetson Orin Nano" in finished.run.path("report", "report.html").read_text(encoding="utf-8")
+
+
+def test_certificates_are_given_for_every_variant(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    for key in (DENSE, SLIM, INT8):
+        for content in ("occupants", "background"):
+            found = metrics.find(f"privacy.certificate.{content}", key)
+            assert len(found) == 1
+            assert 0 < found[0].value <= 1
