@@ -24,6 +24,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from calibration.errors import CalibrationError
+from targets.errors import TargetError
+from toolkit.commands.bundle import bundle, deploy
+from toolkit.commands.devices import devices
+from toolkit.commands.predict import predict
+from toolkit.commands.split import split
 from toolkit.errors import PatrolError
 
 CHECK_FAILED = 1
@@ -38,6 +43,11 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+app.command()(bundle)
+app.command()(deploy)
+app.command()(devices)
+app.command()(predict)
+app.command()(split)
 runs_app = typer.Typer(help="List runs, or free the disk space of old ones.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 logger = logging.getLogger("patrol-edge")
@@ -115,7 +125,25 @@ def _add_stage_commands() -> None:
 
     for name, summary in SUMMARIES.items():
         text = f"{summary[0].upper()}{summary[1:]}, after the stages before it that are not finished."
-        app.command(name=name, help=text)(_stage_command(name))
+        app.command(name=name, help=text)(_slim if name == "slim" else _stage_command(name))
+
+
+def _slim(
+    config: ConfigArgument,
+    runs: RunsOption = Path("runs"),
+    changes: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would go, layer by layer, and remove nothing.")
+    ] = False,
+) -> None:
+    finished = _pipeline(config, runs, changes, "train" if dry_run else "slim")
+    if dry_run:
+        from toolkit.settings import load_settings
+        from toolkit.stages.slim import preview
+
+        typer.echo(preview(load_settings(config, changes or []), finished))
+    else:
+        typer.echo(f"slim: {finished.root / 'slim'}")
 
 
 def _stage_command(name: str) -> Any:
@@ -199,7 +227,7 @@ def main() -> None:
     """Entry point of ``patrol-edge``: errors in one line, no traceback."""
     try:
         app(standalone_mode=True)
-    except (PatrolError, CalibrationError) as error:
+    except (PatrolError, CalibrationError, TargetError) as error:
         _fail(f"error {error.code}: {error}")
     except OSError as error:
         _fail(_described(error))

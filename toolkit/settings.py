@@ -23,7 +23,7 @@ from toolkit.patrol.settings import DefenceSettings, PatrolSettings, TrainSettin
 from toolkit.privacy.suite import AttackSettings
 from toolkit.profiling import ProfileSettings
 from toolkit.settings_file import read_settings
-from toolkit.surgery import PlanSettings, ScoreSettings
+from toolkit.surgery import PlanSettings, SourceSettings
 
 
 class Section(BaseModel):
@@ -83,17 +83,15 @@ class WireSettings(Section):
     bits: int = Field(default=8, ge=2, le=8)
 
 
-class SlimSettings(Section):
-    """From masks to a smaller network.
+class SlimSettings(SourceSettings, Section):
+    """From a dense or masked network to a smaller one; what goes is decided as in ``SourceSettings``.
 
     Attributes:
         plan: alignment, and what may be removed.
-        scores: for a network without masks: what goes, and the part of the edge half's cost that stays.
         finetune: training of the slim network; 0 epochs leave it as it is.
     """
 
     plan: PlanSettings = PlanSettings()
-    scores: ScoreSettings = ScoreSettings(budget=0.5, half="edge")
     finetune: DefenceSettings = DefenceSettings(train=TrainSettings(epochs=10, learning_rate=5e-4))
 
 
