@@ -6,11 +6,9 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tests.unit.pipeline.commands import ONE_WORKER, hashes, read_json, sha256
+from tests.unit.pipeline.commands import hashes, read_json, sha256
 from toolkit.metrics import MetricSet
 from toolkit.stages import ORDER
-
-pytestmark = ONE_WORKER
 
 DENSE, SLIM, INT8 = (
     "dense-fp32-float-w8-onnxruntime",
@@ -143,13 +141,13 @@ def test_junit_and_verdicts_agree(finished):
     assert verdicts[0]["ok"] is True
 
 
-def test_second_run_skips_every_stage(finished):
-    before = hashes(finished.run, *ORDER)
-    outcome = finished.again()
+def test_second_run_skips_every_stage(repeated):
+    before = hashes(repeated.run, *ORDER)
+    outcome = repeated.again()
     assert outcome.code == 0
     assert skipped(outcome) == list(ORDER)
     assert stages_that_ran(outcome) == []
-    assert hashes(finished.run, *ORDER) == before
+    assert hashes(repeated.run, *ORDER) == before
 
 
 @pytest.mark.parametrize(
