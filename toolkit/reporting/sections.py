@@ -49,7 +49,9 @@ def sections(data: ReportInput, publish: bool, budget: int) -> list[Section]:
 
 def _training(data: ReportInput) -> Section:
     section = Section("training", "Training")
-    terms = [(phase, term, named[term]) for phase, named in data.curves.items() for term in sorted(named, key=_rank)]
+    terms = [
+        (phase, term, named[term]) for phase, named in data.curves.items() for term in sorted(named, key=_rank)
+    ]
     charts: dict[str, list[Chart]] = {}
     for index, (phase, term, curve) in enumerate(terms[:MAX_CURVES]):
         chart = plots.curves_chart(f"curve-{index}", term, {term: curve})
