@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -97,25 +98,29 @@ MakeRun = Callable[..., Path]
 def make_run(tmp_path: Path) -> MakeRun:
     """A function that writes a run folder with data, quantize, build, evaluate and report stages."""
 
-    def make(
-        name: str,
-        layers: int = 2,
-        metrics: MetricSet | None = None,
-        ap: list[float] | None = None,
-        limits: list[dict] | None = None,
-    ) -> Path:
-        settings = {"name": name, "profile": PROFILE, "check": {"limits": limits or [], "file": None}}
-        root = tmp_path / "runs" / name
-        run = RunFolder.open(root, name=name, settings=settings, environment={})
-        _stage(run, "data", _data)
-        _stage(run, "quantize", lambda folder: save_network(folder / "edge.cpu.onnx", layers))
-        _stage(run, "build", lambda folder: _build(folder, run))
-        _stage(run, "evaluate", lambda folder: _evaluate(folder, ap or [1.0, 0.5, 0.5, 1.0]))
-        text = (metrics or metrics_of()).to_json()
-        _stage(run, "report", lambda folder: (folder / "metrics.json").write_text(text))
-        return root
+    def make(name: str, **content: Any) -> Path:
+        return write_run(tmp_path / "runs" / name, **content)
 
     return make
+
+
+def write_run(
+    root: Path,
+    layers: int = 2,
+    metrics: MetricSet | None = None,
+    ap: list[float] | None = None,
+    limits: list[dict[str, Any]] | None = None,
+) -> Path:
+    """A finished run at ``root``: ``layers`` convolutions, metrics, limits and average precisions."""
+    settings = {"name": root.name, "profile": PROFILE, "check": {"limits": limits or [], "file": None}}
+    run = RunFolder.open(root, name=root.name, settings=settings, environment={})
+    text = (metrics or metrics_of()).to_json()
+    _stage(run, "data", _data)
+    _stage(run, "quantize", lambda folder: save_network(folder / "edge.cpu.onnx", layers))
+    _stage(run, "build", lambda folder: _build(folder, run))
+    _stage(run, "evaluate", lambda folder: _evaluate(folder, ap or [1.0, 0.5, 0.5, 1.0]))
+    _stage(run, "report", lambda folder: (folder / "metrics.json").write_text(text))
+    return root
 
 
 def _stage(run: RunFolder, name: str, write: Callable[[Path], object]) -> None:
