@@ -74,14 +74,14 @@ def _setup(
 
 
 def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | None) -> Any:
-    from toolkit.pipeline import run_pipeline, stages_for
+    from toolkit.pipeline import run_pipeline, stages_for, unfinished
     from toolkit.runs import RunFolder
     from toolkit.settings import environment, load_settings
     from toolkit.stages.estimate import announce
 
     settings = load_settings(config, changes or [])
     settings.use_threads()
-    stages = [stage.name for stage in stages_for(settings, until)]
+    stages_for(settings, until)
     run = RunFolder.open(
         runs / settings.name,
         name=settings.name,
@@ -89,7 +89,7 @@ def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | 
         environment=environment(),
     )
     try:
-        announce(settings, run, stages)
+        announce(settings, run, unfinished(settings, run, until))
         run_pipeline(settings, run, until)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", INTERRUPTED)

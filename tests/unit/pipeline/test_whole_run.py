@@ -148,6 +148,7 @@ def test_second_run_skips_every_stage(repeated):
     assert outcome.code == 0
     assert skipped(outcome) == list(ORDER)
     assert stages_that_ran(outcome) == []
+    assert "about" not in outcome.lines[0], "nothing is left to be announced"
     assert hashes(repeated.run, *ORDER) == before
 
 
@@ -161,6 +162,8 @@ def test_second_run_skips_every_stage(repeated):
 def test_changed_setting_makes_again_what_depends_on_it(copied, change, made_again):
     outcome = copied.again("--set", change)
     assert outcome.code == 0, outcome.log
+    announced = outcome.lines[0].partition("(")[2]
+    assert made_again[0] in announced and "train" not in announced
     ran = stages_that_ran(outcome)
     assert ran == [stage for stage in made_again if stage in ran]
     # What is made again and comes out the same bytes stops there.
