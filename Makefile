@@ -39,7 +39,7 @@ lint: env
 	$(BIN)/lint-imports --no-cache
 
 unit: env
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not full" tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not full" tests/unit
 
 test: lint unit
 
@@ -47,7 +47,7 @@ test-system: env
 	$(BIN)/pytest -m system tests/system
 
 test-full: env
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup tests/unit
 	$(BIN)/pytest -m system tests/system
 
 clean:

@@ -48,10 +48,16 @@ def _run_stage(stage: Stage, settings: RunSettings, run: RunFolder, inputs: dict
     if run.is_done(stage.name, key):
         logger.info("%s: unchanged, skipped", title)
         return
-    logger.info("%s: %s", title, stage.help)
+    logger.info("%s: %s", title, stage.describe(settings))
     started = time.monotonic()
     context = Context(settings, run, run.begin(stage.name, key))
-    stage.run(context)
+    try:
+        stage.run(context)
+    except Exception as error:
+        run.abandon(stage.name)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(context.folder)  # a write does not know its file's name
+        raise
     if len(context.metrics):
         (context.folder / METRICS).write_text(context.metrics.to_json(), encoding="utf-8")
     seconds = time.monotonic() - started

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from calibration.settings import CalibrationSettings
-from toolkit.checks.limits import Limit
+from toolkit.checks.limits import Limit, load_limits
 from toolkit.datasets.settings import DataSettings
 from toolkit.device import describe_machine, usable_cores
 from toolkit.engines.settings import BuildSettings
@@ -23,7 +23,7 @@ from toolkit.patrol.settings import DefenceSettings, PatrolSettings, TrainSettin
 from toolkit.privacy.suite import AttackSettings
 from toolkit.profiling import ProfileSettings
 from toolkit.settings_file import read_settings
-from toolkit.surgery import PlanSettings, ScoreSettings
+from toolkit.surgery import PlanSettings, SourceSettings
 
 
 class Section(BaseModel):
@@ -83,17 +83,15 @@ class WireSettings(Section):
     bits: int = Field(default=8, ge=2, le=8)
 
 
-class SlimSettings(Section):
-    """From masks to a smaller network.
+class SlimSettings(SourceSettings, Section):
+    """From a dense or masked network to a smaller one; what goes is decided as in ``SourceSettings``.
 
     Attributes:
         plan: alignment, and what may be removed.
-        scores: for a network without masks: what goes, and the part of the edge half's cost that stays.
         finetune: training of the slim network; 0 epochs leave it as it is.
     """
 
     plan: PlanSettings = PlanSettings()
-    scores: ScoreSettings = ScoreSettings(budget=0.5, half="edge")
     finetune: DefenceSettings = DefenceSettings(train=TrainSettings(epochs=10, learning_rate=5e-4))
 
 
@@ -166,7 +164,7 @@ def load_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
     """Read a run's YAML; paths in it are looked up in the working folder, then in the file's folder.
 
     Raises:
-        SettingsError: see :func:`toolkit.settings_file.read_settings`; or a file that it names does not exist.
+        SettingsError: see :func:`toolkit.settings_file.read_settings`; or a file that it names is wrong.
     """
     settings = read_settings(path, RunSettings, changes)
     base = path.parent
@@ -179,7 +177,9 @@ def load_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
             raise SettingsError(f"enter.path: {entry} does not exist")
         updates["enter"] = settings.enter.model_copy(update={"path": entry})
     if settings.check.file is not None:
-        updates["check"] = settings.check.model_copy(update={"file": _absolute(base, settings.check.file)})
+        limits = _absolute(base, settings.check.file)
+        load_limits(limits)  # what is wrong in it is said now, not when the run ends
+        updates["check"] = settings.check.model_copy(update={"file": limits})
     return settings.model_copy(update=updates)
 
 

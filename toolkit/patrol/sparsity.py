@@ -21,6 +21,7 @@ from toolkit.patrol.settings import MaskSettings
 MEMORY = 0.95  # of the running gradient statistics
 WEIGHT_RANGE = (0.2, 5.0)
 ALIVE = 1e-3  # least value of a mask that is kept
+GONE = -1e9  # key of a mask that is zero and is not pushed back
 
 
 class Steering:
@@ -111,10 +112,16 @@ class ProximalMasks:
     def steer(self, steering: Steering, number: int) -> float:
         """One proximal gradient step towards a budget; returns the threshold that was taken."""
         forward = {name: self._forward(name) for name in self.masks}
-        quantile = steering.quantile({name: value / self.weights(name) for name, value in forward.items()})
+        quantile = steering.quantile({name: self._keys(name, value) for name, value in forward.items()})
         threshold = steering.threshold(quantile, number)
         self._advance(forward, threshold, quantile)
         return threshold
+
+    def _keys(self, name: str, value: Tensor) -> Tensor:
+        """The threshold after which a mask is zero. What is zero and stays so comes before everything alive:
+        when that alone meets the budget, nothing else has to go, however small it is."""
+        gone = (self._tensors[name]["iterate"] == 0) & (value <= 0)
+        return torch.where(gone, torch.full_like(value, GONE), value / self.weights(name))
 
     @torch.no_grad()
     def _forward(self, name: str) -> Tensor:
@@ -137,7 +144,7 @@ class ProximalMasks:
                 shrunk = torch.where(previous > 0, value.clamp(ALIVE, 1.0), torch.zeros_like(value))
             else:
                 shrunk = (value - threshold * weight).clamp(0.0, 1.0)
-                shrunk = torch.where(value / weight > limit, shrunk.clamp(min=ALIVE), shrunk)
+                shrunk = torch.where(self._keys(name, value) > limit, shrunk.clamp(min=ALIVE), shrunk)
                 shrunk = self._never_empty(shrunk, previous)
             state["iterate"] = shrunk
             mask.copy_(self._extrapolate(state, shrunk, previous, mask.detach()))

@@ -169,7 +169,7 @@ def _convergence(section: Section, data: ReportInput) -> None:
             f"attack-{index}",
             f"{attacker.name} on {data.title_of(attacker.variant)}.",
             dict(attacker.curves),
-            "loss",
+            "SSIM" if any("SSIM" in name for name in attacker.curves) else "loss",
         )
         for index, attacker in enumerate(data.attackers)
     ]

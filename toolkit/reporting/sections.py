@@ -49,7 +49,9 @@ def sections(data: ReportInput, publish: bool, budget: int) -> list[Section]:
 
 def _training(data: ReportInput) -> Section:
     section = Section("training", "Training")
-    terms = [(phase, term, curve) for phase, named in data.curves.items() for term, curve in named.items()]
+    terms = [
+        (phase, term, named[term]) for phase, named in data.curves.items() for term in sorted(named, key=_rank)
+    ]
     charts: dict[str, list[Chart]] = {}
     for index, (phase, term, curve) in enumerate(terms[:MAX_CURVES]):
         chart = plots.curves_chart(f"curve-{index}", term, {term: curve})
@@ -63,6 +65,13 @@ def _training(data: ReportInput) -> Section:
         section.head(phase)
         section.chart(*drawn)
     return section
+
+
+def _rank(term: str) -> tuple[int, str]:
+    """Losses first, the learning rate and the gradient's norm last."""
+    groups = ("loss.total", "loss.", "validation", "adversary", "masks", "lipschitz")
+    first = next((place for place, group in enumerate(groups) if term.startswith(group)), len(groups))
+    return first, term
 
 
 def _slimming(data: ReportInput) -> Section:

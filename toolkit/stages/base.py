@@ -60,7 +60,7 @@ class Stage(ABC):
     Attributes:
         name: folder and command of the stage.
         version: raised whenever the stage's code would make something else from the same inputs.
-        sections: the sections of the settings that change its result.
+        sections: the sections of the settings that change its result (``slim.plan``: a part of one).
         inputs: the stages whose artifacts it reads; those that a run leaves out are ignored.
     """
 
@@ -73,6 +73,10 @@ class Stage(ABC):
     def help(self) -> str:
         """What it does, in one line."""
         return SUMMARIES[self.name]
+
+    def describe(self, settings: RunSettings) -> str:
+        """What it does in a run with these settings, in one line."""
+        return self.help
 
     @abstractmethod
     def run(self, context: Context) -> None:
@@ -89,7 +93,7 @@ class Stage(ABC):
             "stage": self.name,
             "version": self.version,
             "inputs": inputs,
-            "settings": {section: dump[section] for section in ("seed", "threads", *self.sections)},
+            "settings": {section: _section(dump, section) for section in ("seed", "threads", *self.sections)},
             "files": self.files(settings),
         }
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
@@ -97,3 +101,9 @@ class Stage(ABC):
     def files(self, settings: RunSettings) -> dict[str, str]:
         """Content hashes of files outside the run that this stage reads (a user's checkpoint)."""
         return {}
+
+
+def _section(dump: dict[str, Any], path: str) -> Any:
+    for name in path.split("."):
+        dump = dump[name]
+    return dump

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.engines import build_engine, open_engine, probe
+from toolkit.arrays import create_array
+from toolkit.engines import EngineStatus, build_engine, form_for, open_engine, probe
 from toolkit.engines.settings import RunSettings as OpenSettings
 from toolkit.errors import EngineError
 from toolkit.preprocess import to_input
@@ -28,7 +30,7 @@ BATCH = 32
 
 
 class BuildStage(Stage):
-    """Dense FP32, slim FP32 and slim INT8 in ONNX Runtime; INT8 in TensorRT where a library is installed."""
+    """Dense FP32, slim FP32 and INT8 in ONNX Runtime, and in TensorRT where it runs; else INT8 is only built."""
 
     name = "build"
     version = 1
@@ -38,21 +40,16 @@ class BuildStage(Stage):
     def run(self, context: Context) -> None:
         data = RunData.load(context)
         networks, final = networks_of(context)
-        variants = list(plan_variants(networks, final, context.settings.wire.bits))
-        table: list[dict[str, Any]] = []
-        for variant, source in variants:
-            table.append(self._build(context, data, variant, self._onnx(context, source)))
+        plan = plan_variants(networks, final, context.settings.wire.bits, probe())
+        table = [self._build(context, data, planned) for planned in plan]
         for network in networks:
             self._cloud(context, network)
-        deployed = next(row["key"] for row in table if row["runs"] and row["precision"] == "int8")
+        deployed = [row["key"] for row in table if row["runs"] and row["precision"] == "int8"][-1]
         context.write_json(VARIANTS, {"variants": table, "deployed": deployed})
         context.summary.update(engines=len(table), deployed=deployed)
 
-    def _onnx(self, context: Context, source: tuple[str, str]) -> Path:
-        stage, name = source
-        return exported(context, name, EDGE) if stage == "export" else context.run.path(stage, name)
-
-    def _build(self, context: Context, data: RunData, variant: Variant, onnx: Path) -> dict[str, Any]:
+    def _build(self, context: Context, data: RunData, planned: Planned) -> dict[str, Any]:
+        variant = planned.variant
         fmt = wire_of(context, variant.network)
         settings = context.settings.build.model_copy(
             update={
@@ -67,7 +64,7 @@ class BuildStage(Stage):
             "network": variant.network,
             "precision": variant.precision,
             "engine": variant.engine,
-            "runs": variant.engine == "onnxruntime",
+            "runs": planned.runs,
         }
         if context.run.has("slim", COST):
             for quantity, value in context.read_json("slim", COST)[variant.network].items():
@@ -77,12 +74,12 @@ class BuildStage(Stage):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
-            built = build_engine(onnx, folder / engine_name(variant.engine), settings)
+            built = build_engine(planned.onnx(context), folder / engine_name(variant.engine), settings)
         except EngineError as error:
-            if row["runs"]:
+            if variant.engine == "onnxruntime":
                 raise
             logger.warning("%s was not built: %s", variant.key, error)
-            return {**row, "built": False, "why": str(error)}
+            return {**row, "runs": False, "built": False, "why": str(error)}
         context.measure("size.engine", built.path.stat().st_size, unit="bytes", variant=variant.key)
         if row["runs"]:
             self._codes(context, data, variant, built.path)
@@ -102,7 +99,7 @@ class BuildStage(Stage):
         target = context.folder / "codes" / f"{variant.key}.npy"
         target.parent.mkdir(exist_ok=True)
         shape = (len(data.pictures), *fmt.shape)
-        codes = np.lib.format.open_memmap(target, mode="w+", dtype=np.int8, shape=shape)
+        codes = create_array(target, np.int8, shape)
         with Encoder.open(path, context.settings.thread_count(), fmt.step) as encoder:
             starts = range(0, len(codes), BATCH)
             for start in track(starts, f"codes of {variant.key}"):
@@ -136,16 +133,58 @@ class Encoder:
         return np.concatenate(parts)
 
 
-def plan_variants(networks: list[str], final: str, bits: int) -> Iterator[tuple[Variant, tuple[str, str]]]:
-    """The variants of a run and the file each is built from (stage, name)."""
-    for network in networks:
-        yield Variant(network, "fp32", "float", bits, "onnxruntime"), ("export", network)  # type: ignore[arg-type]
-    yield Variant(final, "int8", "cpu", bits, "onnxruntime"), ("quantize", "edge.cpu.onnx")  # type: ignore[arg-type]
-    kinds: tuple[tuple[EngineKind, str], ...] = (("tensorrt", "b"), ("tensorrt_rtx", "b"))
-    available = {status.engine for status in probe() if status.can_build}
-    for kind, form in kinds:
-        if kind in available:
-            yield Variant(final, "int8", form, bits, kind), ("quantize", f"edge.{form}.onnx")  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class Planned:
+    """A variant, the ONNX file that it is built from, and whether it can run on this machine."""
+
+    variant: Variant
+    stage: str
+    name: str
+    runs: bool
+
+    def onnx(self, context: Context) -> Path:
+        """The file, its content checked."""
+        return (
+            exported(context, self.name, EDGE)
+            if self.stage == "export"
+            else context.run.path(self.stage, self.name)
+        )
+
+
+def plan_variants(networks: list[str], final: str, bits: int, engines: Sequence[EngineStatus]) -> list[Planned]:
+    """The variants of a run: every network in FP32 and the last one in INT8, per engine that builds here.
+
+    A TensorRT that runs here also gets the FP16 engine, which INT8 has to beat; one that only builds gets INT8.
+    """
+    planned = [
+        Planned(Variant(network, "fp32", "float", bits, "onnxruntime"), "export", network, True)  # type: ignore[arg-type]
+        for network in networks
+    ]
+    planned.append(_int8(final, bits, "onnxruntime", True))
+    for status in engines:
+        if status.engine == "onnxruntime" or not status.can_build:
+            continue
+        if status.can_run:
+            planned += _floats(networks, final, bits, status.engine)
+        planned.append(_int8(final, bits, status.engine, status.can_run))
+    return planned
+
+
+def _int8(network: str, bits: int, engine: EngineKind, runs: bool) -> Planned:
+    form = form_for(engine)
+    return Planned(Variant(network, "int8", form, bits, engine), "quantize", f"edge.{form}.onnx", runs)  # type: ignore[arg-type]
+
+
+def _floats(networks: list[str], final: str, bits: int, engine: EngineKind) -> list[Planned]:
+    """FP32 of every network and FP16 of the last: by a flag, or in a strongly typed file of its own."""
+    planned = [
+        Planned(Variant(network, "fp32", "float", bits, engine), "export", network, True)  # type: ignore[arg-type]
+        for network in networks
+    ]
+    variant = Variant(final, "fp16", "float", bits, engine)  # type: ignore[arg-type]
+    strong = form_for(engine) == "b"
+    source = ("quantize", "edge.fp16.onnx") if strong else ("export", final)
+    return [*planned, Planned(variant, *source, True)]
 
 
 def engine_name(kind: EngineKind) -> str:

@@ -1,7 +1,7 @@
 """How long a run will take and how much disk it needs, said before it starts.
 
-The rate of one training picture is measured on this machine in a few steps; the rest are ratios to it that were
-measured on 2 cores (docs/architecture.md), so the figure is good to a factor of about two.
+A few steps of training and of each attacker's decoder are timed on this machine; the stages between them are
+rough constants. The figure is good to a factor of about two, and as busy as the machine is while it is timed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from toolkit.datasets.settings import DataSettings, open_dataset
 from toolkit.errors import ArtifactError
@@ -17,15 +19,20 @@ from toolkit.patrol.settings import DefenceSettings, TrainSettings
 from toolkit.runs import RunFolder
 from toolkit.settings import RunSettings
 
+if TYPE_CHECKING:
+    import torch
+
 logger = logging.getLogger(__name__)
 MIB = 2**20
-JOINT_FACTOR = 2.5
+JOINT_FACTOR = 2.0  # a joint PATROL step against a plain one
 FORWARD_SHARE = 0.3
 RENDER_PER_SECOND = 100.0
-DECODER_PICTURES_PER_SECOND_64 = 350.0
-ATTACK_PASSES = 40
+OTHER_ATTACKER_SECONDS = 5.0  # ridge; attackers by optimization are not timed beforehand
+WINDOWED_SSIM = 1.3  # the loss of a decoder against the plain error that is timed here
+FLOOR_SHARE = 0.25  # the decoder trained on shuffled pairs, once a run
 RESERVE_MIB = 200
 VARIANTS = 3
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -41,15 +48,16 @@ class Estimate:
         return sum(self.seconds.values())
 
 
-def announce(settings: RunSettings, run: RunFolder) -> None:
-    """Log what the unfinished part of a run will take.
+def announce(settings: RunSettings, run: RunFolder, stages: Collection[str]) -> None:
+    """Log what the unfinished ones of these stages will take.
 
     Raises:
         ArtifactError: the disk of the run folder is too small.
     """
     found = estimate(settings)
-    seconds = {stage: value for stage, value in found.seconds.items() if stage not in run.manifest.stages}
-    free = shutil.disk_usage(run.root).free
+    unfinished = set(stages) - set(run.manifest.stages)
+    seconds = {stage: value for stage, value in found.seconds.items() if stage in unfinished}
+    free = shutil.disk_usage(run.existing_folder()).free
     needed = 0 if "build" in run.manifest.stages else found.bytes
     if free < needed + RESERVE_MIB * MIB:
         raise ArtifactError(
@@ -76,11 +84,45 @@ def estimate(settings: RunSettings) -> Estimate:
         seconds["slim"] = _joint(settings.slim.finetune, train, rate) + 5
     forward = FORWARD_SHARE * total / rate
     seconds |= {"export": 10.0, "quantize": 15.0, "build": VARIANTS * forward + 10, "profile": 25.0}
-    decoder = DECODER_PICTURES_PER_SECOND_64 * (64 * 64) / picture
-    seconds["attack"] = (VARIANTS + 1) * ATTACK_PASSES * 2 * train / decoder
+    seconds["attack"] = _attack(settings)
     seconds |= {"evaluate": VARIANTS * forward + 5, "report": 10.0}
     codes = 8 * picture  # at most 8 bytes of codes per pixel: 128 channels at an eighth of the sides, and less
     return Estimate(seconds, int(total * (3 * picture + VARIANTS * codes / 4) + 400 * MIB))
+
+
+def _attack(settings: RunSettings) -> float:
+    """Seconds of the attackers on every variant, and of the floor."""
+    import torch
+
+    from toolkit.privacy.attacks.decoders import build_attack_decoder
+    from toolkit.privacy.attacks.inverse_network import InverseNetworkSettings
+
+    size = (settings.picture.height, settings.picture.width)
+    shape = _wire_shape(settings)
+    seconds = floor = 0.0
+    for attacker in settings.attack.chosen():
+        if not isinstance(attacker, InverseNetworkSettings):
+            seconds += OTHER_ATTACKER_SECONDS
+            continue
+        decoder = build_attack_decoder(attacker.decoder, *shape, size)
+        pair = _timed(decoder, torch.zeros(BATCH, *shape), attacker.precision) * WINDOWED_SSIM / BATCH
+        seconds += pair * attacker.batch * attacker.steps * 2**attacker.doublings
+        floor = max(floor, pair * attacker.batch * attacker.steps * FLOOR_SHARE)
+    return VARIANTS * seconds + floor
+
+
+def _wire_shape(settings: RunSettings) -> tuple[int, int, int]:
+    import torch
+
+    from toolkit.models.architecture import Architecture
+    from toolkit.models.network import build_network
+
+    if settings.enter.kind == "onnx":  # not known before the file is read; the size of ResNet-18's layer2
+        return 128, max(1, settings.picture.height // 8), max(1, settings.picture.width // 8)
+    with torch.no_grad():
+        net = build_network(Architecture(identities=2, **settings.model.model_dump())).eval()
+        feature = net.edge(torch.zeros(1, 3, settings.picture.height, settings.picture.width))
+    return feature.shape[1], feature.shape[2], feature.shape[3]
 
 
 def _joint(settings: DefenceSettings, train: int, rate: float) -> float:
@@ -109,16 +151,25 @@ def _training_rate(settings: RunSettings) -> float:
     from toolkit.models.network import build_network
 
     net = build_network(Architecture(identities=64, **settings.model.model_dump()))
-    batch = torch.zeros(32, 3, settings.picture.height, settings.picture.width)
-    batch = batch.to(memory_format=torch.channels_last)
+    net.forward = net.training_forward  # type: ignore[method-assign,assignment]
+    batch = torch.zeros(BATCH, 3, settings.picture.height, settings.picture.width)
+    return BATCH / _timed(net, batch, settings.train.precision)
+
+
+def _timed(net: torch.nn.Module, batch: torch.Tensor, precision: str) -> float:
+    """Seconds of a forward and backward pass; the fastest of a few after a first one."""
+    import torch
+
+    batch = batch.contiguous(memory_format=torch.channels_last)
     times = []
     for _ in range(4):
         started = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.train.precision == "bf16"):
-            embedding, logits = net.training_forward(batch)
-        (embedding.float().sum() + logits.float().sum()).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            outputs = net(batch)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        torch.stack([output.float().sum() for output in outputs]).sum().backward()
         times.append(time.perf_counter() - started)
-    return len(batch) / min(times[1:])
+    return min(times[1:])
 
 
 def _minutes(seconds: float) -> str:

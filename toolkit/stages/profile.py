@@ -14,6 +14,7 @@ from toolkit.profiling import ProfileSettings, compare, layer_profile, measure_m
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.build import engine_path, running_variants
 from toolkit.stages.data import RunData
+from toolkit.variants import Variant
 
 LATENCY = "latency.json"
 
@@ -22,7 +23,7 @@ class ProfileStage(Stage):
     """Warm-up, interleaved samples, percentiles and ratios with intervals; nothing is left out."""
 
     name = "profile"
-    version = 1
+    version = 2
     sections = ("profile",)
     inputs = ("data", "build")
 
@@ -41,6 +42,8 @@ class ProfileStage(Stage):
             path = engine_path(context, key)
             memory = measure_memory(path, settings=options)
             context.measure("memory.peak", memory.peak_bytes, unit="bytes", variant=key, protocol="batch 1")
+            if Variant.from_key(key).engine != "onnxruntime":
+                continue
             layers = layer_profile(path.read_bytes(), inputs, options)
             body["layers"][key] = [
                 {"layer": item.module or item.node, "ms": item.median_ms, "precision": item.operator}
@@ -82,6 +85,7 @@ class ProfileStage(Stage):
                     "ratio": ratio.value,
                     "interval": list(ratio.interval),
                     "rounds": len(other.rounds_ms),
+                    "verdict": ratio.verdict,
                 }
             )
         return rows

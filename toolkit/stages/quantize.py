@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from calibration.settings import Form
 from toolkit.errors import ModelError
 from toolkit.runs import text_sha256
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
 from toolkit.stages.export import EDGE, batches_of, exported, networks_of
 
-FORMS = ("a", "b", "cpu")
+FORMS: tuple[Form, ...] = ("a", "b", "cpu")
 BATCH = 16
 
 
@@ -36,6 +37,7 @@ class QuantizeStage(Stage):
         names = [data.paths[row] for row in rows]
         settings = replace(
             context.settings.quantize,
+            forms=tuple(dict.fromkeys((*FORMS, *context.settings.quantize.forms))),
             pictures_hash=hashlib.sha256(pictures.tobytes()).hexdigest(),
             preprocess_hash=text_sha256(context.run.path("data", "preprocess.json").read_text(encoding="utf-8")),
             threads=context.settings.thread_count(),
@@ -43,7 +45,7 @@ class QuantizeStage(Stage):
         context.write_json("pictures.json", {"pictures": names, "sha256": settings.pictures_hash})
         _, final = networks_of(context)
         result = quantize(exported(context, final, EDGE), batches_of(data, rows, BATCH), settings)
-        for form in FORMS:
+        for form in result.forms:
             content = result.forms[form].SerializeToString(deterministic=True)
             (context.folder / f"edge.{form}.onnx").write_bytes(content)
         context.write_json("decisions.json", result.report())

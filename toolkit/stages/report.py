@@ -129,6 +129,7 @@ def _quantization(context: Context) -> tuple[Any, ...]:
             method=item["method"],
             threshold=item["threshold"],
             error=_root(item["wire_error"].get(item["method"])),
+            error_unit="wire",
             note=item["note"],
         )
         for item in decisions
@@ -144,7 +145,9 @@ def _ratios(latency: dict[str, Any]) -> tuple[Any, ...]:
     from toolkit.reporting.input import LatencyRatio
 
     return tuple(
-        LatencyRatio(row["variant"], row["reference"], row["ratio"], tuple(row["interval"]), row["rounds"])
+        LatencyRatio(
+            row["variant"], row["reference"], row["ratio"], tuple(row["interval"]), row["rounds"], row["verdict"]
+        )
         for row in latency["ratios"]
     )
 
@@ -173,9 +176,9 @@ def _attackers(attacks: dict[str, Any]) -> tuple[Any, ...]:
         for attacker in result.attackers:
             fit = attacker.fit
             size = f"{fit.parameters:,} parameters, {fit.pairs:,} pairs, {fit.steps:,} steps"
-            note = "; ".join([size, *attacker.problems])
             curves = {"validation SSIM": fit.curve} if fit.curve else {}
-            rows.append(Attacker(attacker.label, key, fit.converged, curves, note=note))
+            scores = {"SSIM": float(np.mean(attacker.ssim)), "MSE": float(np.mean(attacker.mse))}
+            rows.append(Attacker(attacker.label, key, fit.converged, curves, scores, attacker.problems, size))
     return tuple(rows)
 
 

@@ -46,7 +46,7 @@ def test_patrol_training_meets_the_budget_and_logs_every_term(tmp_path):
     assert "lipschitz.layer2.1" in history.curves and "adversary.error" in history.curves
     cost = edge_cost(net, masks, (SIDE, SIDE), "macs", 1)
     kept = {name: int((value > 0).sum()) for name, value in masks.values().items()}
-    assert 0.2 < cost(kept) / cost.full <= 0.5  # never over; six tiny epochs leave up to half of it unused
+    assert 0.35 < cost(kept) / cost.full <= 0.5  # never over, little left unused
     assert history.last("masks.cost") == pytest.approx(cost(kept) / cost.full)
     assert all(int((value > 0).sum()) >= 1 for value in masks.values().values())
     assert weights_digest(net) != before

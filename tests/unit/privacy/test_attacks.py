@@ -3,11 +3,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tests.unit.privacy.toys import STEP, blobs, fold, pairs
+from tests.unit.privacy.toys import SIDE, STEP, blobs, fold, pairs
 from toolkit.errors import AttackError
 from toolkit.models.decoders import build_decoder, parameter_count
 from toolkit.privacy.attacks.decoders import build_attack_decoder
 from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
+from toolkit.privacy.attacks.linear_start import LinearStart
 from toolkit.privacy.attacks.ridge import Ridge, RidgeSettings
 from toolkit.privacy.attacks.training import DecoderTraining, one_cycle
 from toolkit.privacy.codes import Pairs, Part, WireCodes
@@ -174,13 +175,32 @@ def test_the_same_seed_gives_the_same_pictures_and_another_seed_others():
     assert (outputs[0] != outputs[2]).any()
 
 
+def test_a_decoder_starts_from_the_linear_reconstruction():
+    train, held = pairs(64), pairs(16, 1)
+    features, _ = held.batch(np.arange(len(held)))
+    ridge = Ridge(RidgeSettings(design="patch", penalties=(1e-2,)))
+    ridge.fit(train, held)
+    start = LinearStart(train, seed=0)
+    with torch.no_grad():
+        linear = start(torch.from_numpy(features))
+    coarse = torch.nn.functional.adaptive_avg_pool2d
+    expected = torch.from_numpy(ridge.reconstruct(held.parts[0].codes)).permute(0, 3, 1, 2) / 255
+    size = held.code_shape[1:]
+    cells = linear.unfold(2, SIDE // size[0], SIDE // size[0]).unfold(3, SIDE // size[1], SIDE // size[1])
+    middle = cells[..., 1:-1, 1:-1].mean((-1, -2))  # what bilinear enlarging leaves of a cell
+    assert (middle - coarse(expected, size)).abs().mean() < 0.03
+    plain = InverseNetwork({**SMALL, "steps": 2, "linear_start": False}).fit(train, held)
+    assert InverseNetwork({**SMALL, "steps": 2}).fit(train, held).validation_mse < plain.validation_mse
+
+
 def test_convergence_is_told_by_doubling():
     train, held = pairs(64), pairs(16, 1)
-    early = InverseNetwork({**SMALL, "steps": 4, "doublings": 1, "tolerance": 0.001}).fit(train, held)
+    small = {**SMALL, "linear_start": False}
+    early = InverseNetwork({**small, "steps": 4, "doublings": 1, "tolerance": 0.001}).fit(train, held)
     assert early.converged is False
     assert early.steps == 8
     assert early.gain >= 0.001
-    easy = InverseNetwork({**SMALL, "steps": 4, "doublings": 3, "tolerance": 0.9}).fit(train, held)
+    easy = InverseNetwork({**small, "steps": 4, "doublings": 3, "tolerance": 0.9}).fit(train, held)
     assert easy.converged is True
     assert easy.steps == 8
 

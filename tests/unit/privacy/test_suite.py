@@ -134,7 +134,8 @@ def _with_attack(kind, folder, result):
 
 
 def test_too_few_steps_are_caught(tmp_path, result):
-    short = NETWORK.model_copy(update={"steps": 8, "doublings": 1, "tolerance": 1e-4})
+    changes = {"steps": 8, "doublings": 1, "tolerance": 1e-4, "linear_start": False}
+    short = NETWORK.model_copy(update=changes)
     suite = SUITE.model_copy(update={"attackers": (RidgeSettings(), short)})
     found = attack_variant(data(), suite, tmp_path, VARIANT, anchors=result[0].anchors)
     assert any("not converged" in p for p in found.all_problems())

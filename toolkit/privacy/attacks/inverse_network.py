@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from toolkit.models.decoders import parameter_count
 from toolkit.privacy.attacks.base import Attack, AttackerSettings, FitReport, Knowledge
 from toolkit.privacy.attacks.decoders import build_attack_decoder
+from toolkit.privacy.attacks.linear_start import LinearStart
 from toolkit.privacy.attacks.training import DecoderTraining, TrainingPlan, pick_device
 from toolkit.privacy.codes import Floats, Pairs
 
@@ -34,6 +35,7 @@ class InverseNetworkSettings(AttackerSettings):
         weight_decay: of AdamW.
         ssim_weight: loss = MSE + ssim_weight * (1 - SSIM).
         ssim_crop: side of the random window in which the loss looks at SSIM, in pixels.
+        linear_start: learn what is missing from a ridge regression, instead of from the mean picture.
         precision: of the decoder's arithmetic; weights and loss stay float32.
         device: where it trains.
         checkpoint_seconds: between two saves of the training state.
@@ -49,6 +51,7 @@ class InverseNetworkSettings(AttackerSettings):
     weight_decay: float = Field(default=1e-4, ge=0)
     ssim_weight: float = Field(default=0.1, ge=0)
     ssim_crop: int = Field(default=64, ge=16)
+    linear_start: bool = True
     precision: Literal["bf16", "fp32"] = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_seconds: float = Field(default=60.0, ge=0)
@@ -71,15 +74,21 @@ class InverseNetworkSettings(AttackerSettings):
 
 
 class Inverter(nn.Module):
-    """Decoder between fixed statistics: inputs standardized per channel, output added to the mean picture."""
+    """Decoder between fixed statistics: inputs standardized per channel, output added to what is known before.
+
+    That is the linear reconstruction where there is one, else the mean picture; both as logits.
+    """
 
     mean: Tensor
     std: Tensor
     prior: Tensor
 
-    def __init__(self, decoder: nn.Module, mean: Tensor, std: Tensor, prior: Tensor) -> None:
+    def __init__(
+        self, decoder: nn.Module, mean: Tensor, std: Tensor, prior: Tensor, linear: LinearStart | None = None
+    ) -> None:
         super().__init__()
         self.decoder = decoder
+        self.linear = linear
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.register_buffer("prior", prior)
@@ -87,7 +96,11 @@ class Inverter(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features ``(N, C, h, w)`` to pictures ``(N, 3, H, W)`` in (0, 1)."""
         logits = self.decoder((features - self.mean) / self.std)
-        return torch.sigmoid(logits.float() + self.prior)
+        prior = self.prior
+        if self.linear is not None:
+            with torch.no_grad():
+                prior = torch.logit(self.linear(features).float().clamp(PRIOR_MARGIN, 1 - PRIOR_MARGIN))
+        return torch.sigmoid(logits.float() + prior)
 
 
 class InverseNetwork(Attack):
@@ -147,7 +160,8 @@ def make_inverter(settings: InverseNetworkSettings, train: Pairs) -> Inverter:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         decoder = build_attack_decoder(settings.decoder, *train.code_shape, train.picture_size)
-    inverter = Inverter(decoder, mean, std, prior)
+    linear = LinearStart(train, settings.seed) if settings.linear_start and LinearStart.fits(train) else None
+    inverter = Inverter(decoder, mean, std, prior, linear)
     return inverter.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -39,6 +40,25 @@ class RidgeSettings(AttackerSettings):
     features: int = Field(default=2304, ge=8, le=8192)
     samples: int = Field(default=400_000, ge=1000)
     penalties: tuple[float, ...] = Field(default=PENALTIES, min_length=1)
+
+
+@dataclass(frozen=True)
+class PatchMap:
+    """A linear map from the codes around a position to the pixels under it.
+
+    Attributes:
+        weights: ``(C * k * k, a * b * 3)``, ``k = 2 * reach + 1``.
+        mean_code: ``(C, h, w)``, to subtract first.
+        mean_picture: ``(h * a, w * b, 3)``, to add at the end.
+        reach: of the window around a position.
+        cell: (a, b), pixels under a position.
+    """
+
+    weights: Floats
+    mean_code: Floats
+    mean_picture: Floats
+    reach: int
+    cell: tuple[int, int]
 
 
 class Ridge(Attack):
@@ -127,6 +147,17 @@ class Ridge(Attack):
     def _decode(self, features: Floats) -> Floats:
         flat = self._design.inputs(features - self._mean_code) @ self._weights
         return self._design.enlarge(self._design.assemble(flat, len(features)) + self._mean_picture)
+
+    def patch_map(self) -> PatchMap:
+        """What the ``patch`` design has learned.
+
+        Raises:
+            AttackError: it was not fitted, or with another design.
+        """
+        design = getattr(self, "_design", None)
+        if not isinstance(design, PatchDesign):
+            raise AttackError("ridge: fit it with design: patch first")
+        return PatchMap(self._weights, self._mean_code, self._mean_picture, design.reach, design.cell)
 
 
 def _means(train: Pairs, design: Design) -> tuple[Floats, Floats]:
