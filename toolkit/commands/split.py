@@ -103,7 +103,7 @@ def _cells(one: Split) -> dict[str, str]:
         "high": f"{latency.high:.2f}",
         "wire": f"{one.wire_ms:.1f}",
         "cloud": "-" if one.cloud_ms is None else f"{one.cloud_ms:.2f}",
-        "total ms": f"{one.total_ms.value:.1f}",
+        "total": f"{one.total_ms.value:.1f}",
         "kB": f"{one.wire_bytes / 1000:.0f}",
         "MB": f"{edge.memory_mb.value:.1f}",
         "mJ": "-" if edge.energy_mj is None else f"{edge.energy_mj.value:.0f}",
