@@ -65,17 +65,8 @@ def site(tmp_path_factory):
     run(*pip, "wheel", "--no-deps", "--wheel-dir", base, source)
     (wheel,) = base.glob("patrol_edge-*.whl")
     platforms = [f"--platform={name}_aarch64" for name in ("manylinux2014", "manylinux_2_17", "manylinux_2_28")]
-    run(
-        *pip,
-        "install",
-        "--target",
-        base / "site",
-        "--python-version",
-        "3.11",
-        "--only-binary=:all:",
-        *platforms,
-        wheel,
-    )
+    where = ["--target", base / "site", "--python-version", "3.11", "--only-binary=:all:"]
+    run(*pip, "install", *where, *platforms, wheel)
     return base / "site"
 
 
@@ -94,7 +85,8 @@ def test_no_host_only_library_comes_along(site):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_part_of_the_runtime_imports(system, site, module):
-    code = f"import platform, {module}, sys; print(platform.machine(), [n for n in {HOST_ONLY!r} if n in sys.modules])"
+    loaded = f"[name for name in {HOST_ONLY!r} if name in sys.modules]"
+    code = f"import platform, {module}, sys; print(platform.machine(), {loaded})"
     assert python(system, site, code) == "aarch64 []\n"
 
 
