@@ -99,7 +99,9 @@ def _baseline(rows: list[Row], held_out: dict[str, np.ndarray]) -> list[str]:
         observed = np.array([row.ms for row in rows])[own]
         found = [100 * np.mean(np.abs(held_out[how][own] / observed - 1)) for how in ("device", "model")]
         lines.append(f"| {module} | {own.sum()} | {found[0]:.1f} % | {found[1]:.1f} % | {factor} % |")
-    note = "The factor was fitted and judged on that source's whole grid (15 networks, 8 sizes), ours on the rows here."
+    note = (
+        "The factor was fitted and judged on that source's whole grid (15 networks, 8 sizes), ours on these rows."
+    )
     return [*lines, "", note]
 
 
