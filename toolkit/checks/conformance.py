@@ -203,12 +203,13 @@ def _deployed(
         feature = slim.edge(torch.from_numpy(inputs)).numpy()
     signed = not slim.backbone.nonnegative_at(slim.cut_index)
     step = choose_step(feature, BITS, signed)
-    fmt = WireFormat(*feature.shape[1:], bits=BITS, step=step, signed=signed)
+    channels, height, width = feature.shape[1:]
+    fmt = WireFormat(channels, height, width, BITS, step, signed)
     preprocess = Preprocess(height=SIDE, width=SIDE)
     made = export_halves(slim, fmt, preprocess, pictures, folder, ExportSettings(simplify="off"))
     settings = CalibrationSettings(threads=1, method="mse", weight_method="minmax")
     result = quantize(made.edge, [inputs], settings)
-    judged = acceptance({form: result.forms[form] for form in JUDGED})  # type: ignore[index]
+    judged = acceptance({form: result.forms[form] for form in JUDGED})
     agreement = {pair: item.equal for pair, item in result.agreement.items()}
     return {
         "wire.step": step,
@@ -217,7 +218,7 @@ def _deployed(
         "export.code_agreement": min(
             item.code_agreement for item in made.parity if item.code_agreement is not None
         ),
-        **{f"quantize.sqnr.{form}": result.fidelity[form].sqnr_db for form in JUDGED},  # type: ignore[index]
+        **{f"quantize.sqnr.{form}": result.fidelity[form].sqnr_db for form in JUDGED},
         "quantize.agreement.b": agreement["a/b"],
         "quantize.agreement.cpu": agreement["a/cpu"],
         "refused": float(len(refusals(judged))),
