@@ -24,8 +24,8 @@ from toolkit.reporting.words import headline, tiles
         (-0.0301, "1", "−0.030"),
         (0.00012, "1", "1.2e-04"),
         (1.304, "ms", "1.30 ms"),
-        (2048, "bytes", "2,048 bytes"),
-        (1100.5, "bytes", "1,100.5 bytes"),
+        (2048, "bytes", "2,048 B"),
+        (1100.5, "bytes", "1,100.5 B"),
         (1_214_000, "bytes", "1.21 MB"),
         (8_120_000, "count", "8.12 M"),
         (999, "count", "999"),
@@ -40,7 +40,7 @@ def test_numbers_for_people(value: float, unit: str, text: str) -> None:
 
 def test_interval_has_its_unit_once() -> None:
     assert n.between(0.504, 0.541, "ms").replace(n.THIN, " ") == "0.504 to 0.541 ms"
-    assert n.between(9_000, 12_000, "bytes").replace(n.THIN, " ") == "9,000 bytes to 12.0 kB"
+    assert n.between(9_000, 12_000, "bytes").replace(n.THIN, " ") == "9,000 B to 12.0 kB"
 
 
 def _row(metrics: MetricSet, name: str) -> Row:
