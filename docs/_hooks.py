@@ -11,6 +11,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the mark by the list of commands."""
     if MARK not in markdown:
         return markdown
+    from toolkit.cli import app
     from toolkit.commands.reference import commands_markdown
 
-    return markdown.replace(MARK, commands_markdown())
+    return markdown.replace(MARK, commands_markdown(app))

@@ -1,6 +1,6 @@
 """The command line: one command per stage, and `run`, `runs`, `doctor`.
 
-Exit codes: 0 done; 1 a check failed; 2 wrong use or input.
+Exit codes: 0 done; 1 a check failed; 2 wrong use or input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import logging
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -26,11 +26,17 @@ from rich.table import Table
 from calibration.errors import CalibrationError
 from targets.errors import TargetError
 from toolkit.commands import OWN_STAGES, register
+from toolkit.commands.bundle import bundle, deploy
+from toolkit.commands.devices import devices
 from toolkit.commands.options import ConfigArgument, JsonOption, RunsOption, SetOption
+from toolkit.commands.predict import predict
+from toolkit.commands.split import split
 from toolkit.errors import PatrolError
 
 CHECK_FAILED = 1
 WRONG_USE = 2
+INTERRUPTED = 130
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="patrol-edge",
@@ -39,6 +45,11 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+app.command()(bundle)
+app.command()(deploy)
+app.command()(devices)
+app.command()(predict)
+app.command()(split)
 runs_app = typer.Typer(help="List runs, or free the disk space of old ones.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 logger = logging.getLogger("patrol-edge")
@@ -63,7 +74,7 @@ def _setup(
 
 
 def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | None) -> Any:
-    from toolkit.pipeline import run_pipeline, stages_for
+    from toolkit.pipeline import run_pipeline, stages_for, unfinished
     from toolkit.runs import RunFolder
     from toolkit.settings import environment, load_settings
     from toolkit.stages.estimate import announce
@@ -77,8 +88,11 @@ def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | 
         settings=settings.model_dump(mode="json"),
         environment=environment(),
     )
-    announce(settings, run)
-    run_pipeline(settings, run, until)
+    try:
+        announce(settings, run, unfinished(settings, run, until))
+        run_pipeline(settings, run, until)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from here", INTERRUPTED)
     return run
 
 
@@ -109,7 +123,25 @@ def _add_stage_commands() -> None:
         if name in OWN_STAGES:
             continue
         text = f"{summary[0].upper()}{summary[1:]}, after the stages before it that are not finished."
-        app.command(name=name, help=text)(_stage_command(name))
+        app.command(name=name, help=text)(_slim if name == "slim" else _stage_command(name))
+
+
+def _slim(
+    config: ConfigArgument,
+    runs: RunsOption = Path("runs"),
+    changes: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would go, layer by layer, and remove nothing.")
+    ] = False,
+) -> None:
+    finished = _pipeline(config, runs, changes, "train" if dry_run else "slim")
+    if dry_run:
+        from toolkit.settings import load_settings
+        from toolkit.stages.slim import preview
+
+        typer.echo(preview(load_settings(config, changes or []), finished))
+    else:
+        typer.echo(f"slim: {finished.root / 'slim'}")
 
 
 def _stage_command(name: str) -> Any:
@@ -190,31 +222,30 @@ def runs_gc(
 def main() -> None:
     """Entry point of ``patrol-edge``: errors in one line, no traceback."""
     try:
-        _add_stage_commands()
         app(standalone_mode=True)
     except (PatrolError, CalibrationError, TargetError) as error:
         _fail(f"error {error.code}: {error}")
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _fail(
-                f"error PE510: no space left on the disk for {error.filename or 'the run'}; free some, run again"
-            )
-        elif error.filename is not None:
-            _fail(f"error PE520: {error.filename}: {error.strerror}")
-        else:
-            raise
+        _fail(_described(error))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in ("toolkit", "calibration", "targets"):
             raise
         _fail(f"error PE110: {error.name} is not installed; this needs: pip install 'patrol-edge[host]'")
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from here")
 
 
-def _fail(message: str) -> None:
+def _described(error: OSError) -> str:
+    # NumPy reports a write that was cut short without a number: "4096 requested and 1024 written".
+    if error.errno in NO_SPACE or (error.errno is None and "written" in str(error)):
+        return f"error PE510: no space left on the disk for {error.filename or 'the run'}; free some, run again"
+    return f"error PE520: {error.filename}: {error.strerror}" if error.filename else f"error PE520: {error}"
+
+
+def _fail(message: str, code: int = WRONG_USE) -> NoReturn:
     typer.echo(" ".join(message.split()), err=True)
-    raise SystemExit(WRONG_USE)
+    raise SystemExit(code)
 
+
+_add_stage_commands()
 
 if __name__ == "__main__":
     main()

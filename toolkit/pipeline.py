@@ -29,6 +29,21 @@ def stages_for(settings: RunSettings, until: str | None = None) -> list[Stage]:
     return stages[: names.index(until) + 1]
 
 
+def unfinished(settings: RunSettings, run: RunFolder, until: str | None = None) -> list[str]:
+    """Names of the stages that a call will run, told from the manifest alone; files are not looked into."""
+    made: dict[str, str] = {}
+    names: list[str] = []
+    for stage in stages_for(settings, until):
+        record = run.manifest.stages.get(stage.name)
+        inputs = {name: made[name] for name in stage.inputs if name in made}
+        fresh = record is not None and (run.root / stage.name).is_dir() and not set(stage.inputs) & set(names)
+        if record is not None and fresh and record.key == stage.key(settings, inputs):
+            made[stage.name] = record.digest()
+        else:
+            names.append(stage.name)
+    return names
+
+
 def run_pipeline(settings: RunSettings, run: RunFolder, until: str | None = None) -> None:
     """Run every stage that is not finished under the present settings, code and inputs."""
     stages = stages_for(settings, until)
@@ -48,10 +63,16 @@ def _run_stage(stage: Stage, settings: RunSettings, run: RunFolder, inputs: dict
     if run.is_done(stage.name, key):
         logger.info("%s: unchanged, skipped", title)
         return
-    logger.info("%s: %s", title, stage.help)
+    logger.info("%s: %s", title, stage.describe(settings))
     started = time.monotonic()
     context = Context(settings, run, run.begin(stage.name, key))
-    stage.run(context)
+    try:
+        stage.run(context)
+    except Exception as error:
+        run.abandon(stage.name)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(context.folder)  # a write does not know its file's name
+        raise
     if len(context.metrics):
         (context.folder / METRICS).write_text(context.metrics.to_json(), encoding="utf-8")
     seconds = time.monotonic() - started

@@ -101,8 +101,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, root: Path, *, name: str, settings: dict[str, Any], environment: dict[str, Any]) -> RunFolder:
-        """Open a run, or begin it; its settings and environment are those of the latest call."""
-        root.mkdir(parents=True, exist_ok=True)
+        """Open a run, or begin it; its settings and environment are those of the latest call.
+
+        Nothing is written before the run is locked.
+        """
         if (root / MANIFEST).exists():
             run = cls.read(root)
             run.manifest.settings, run.manifest.environment = settings, environment
@@ -138,16 +140,25 @@ class RunFolder:
         Raises:
             ArtifactError: another process works in it.
         """
+        self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ArtifactError(f"another process works in {self.root}; wait for it or stop it") from error
+            if (self.root / MANIFEST).exists():
+                # Another process may have finished stages since the manifest was read.
+                self.manifest.stages = RunFolder.read(self.root).manifest.stages
             yield
 
     def save(self) -> None:
         """Write the manifest."""
+        self.root.mkdir(parents=True, exist_ok=True)
         write_atomic(self.root / MANIFEST, json.dumps(self.manifest.model_dump(mode="json"), indent=1) + "\n")
+
+    def existing_folder(self) -> Path:
+        """The run's folder, or the nearest one above it that exists."""
+        return next(folder for folder in (self.root, *self.root.resolve().parents) if folder.is_dir())
 
     def path(self, stage: str, *parts: str) -> Path:
         """A file of a finished stage, checked against its sha256 the first time it is asked for.
@@ -221,9 +232,15 @@ class RunFolder:
         partial = self.root / f"{stage}.partial"
         if partial.exists() and _read_key(partial) != key:
             shutil.rmtree(partial)
-        partial.mkdir(exist_ok=True)
+        partial.mkdir(parents=True, exist_ok=True)
         write_atomic(partial / KEY_FILE, key)
         return partial
+
+    def abandon(self, stage: str) -> None:
+        """Remove the folder of a failed stage when nothing was written into it."""
+        partial = self.root / f"{stage}.partial"
+        if partial.is_dir() and all(path.name == KEY_FILE for path in partial.iterdir()):
+            shutil.rmtree(partial)
 
     def finish(
         self,
@@ -238,6 +255,8 @@ class RunFolder:
         """Turn the partial folder into the stage's folder and record its artifacts."""
         partial, final = self.root / f"{stage}.partial", self.root / stage
         shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
+        for left in partial.rglob(".*.tmp"):  # of a process that was killed while it wrote a file
+            left.unlink()
         artifacts = {
             path.relative_to(partial).as_posix(): Artifact(sha256=file_sha256(path), size=path.stat().st_size)
             for path in sorted(partial.rglob("*"))

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from calibration.settings import CalibrationSettings
-from toolkit.checks.limits import Limit
+from targets.errors import TargetError
+from targets.jetson.catalogue import device_of
+from toolkit.checks.limits import Limit, load_limits
 from toolkit.datasets.settings import DataSettings
 from toolkit.device import describe_machine, usable_cores
 from toolkit.engines.settings import BuildSettings
@@ -23,7 +25,7 @@ from toolkit.patrol.settings import DefenceSettings, PatrolSettings, TrainSettin
 from toolkit.privacy.suite import AttackSettings
 from toolkit.profiling import ProfileSettings
 from toolkit.settings_file import read_settings
-from toolkit.surgery import PlanSettings, ScoreSettings
+from toolkit.surgery import PlanSettings, SourceSettings
 
 
 class Section(BaseModel):
@@ -83,17 +85,15 @@ class WireSettings(Section):
     bits: int = Field(default=8, ge=2, le=8)
 
 
-class SlimSettings(Section):
-    """From masks to a smaller network.
+class SlimSettings(SourceSettings, Section):
+    """From a dense or masked network to a smaller one; what goes is decided as in ``SourceSettings``.
 
     Attributes:
         plan: alignment, and what may be removed.
-        scores: for a network without masks: what goes, and the part of the edge half's cost that stays.
         finetune: training of the slim network; 0 epochs leave it as it is.
     """
 
     plan: PlanSettings = PlanSettings()
-    scores: ScoreSettings = ScoreSettings(budget=0.5, half="edge")
     finetune: DefenceSettings = DefenceSettings(train=TrainSettings(epochs=10, learning_rate=5e-4))
 
 
@@ -143,10 +143,24 @@ class RunSettings(Section):
     quantize: CalibrationSettings = CalibrationSettings()
     build: BuildSettings = BuildSettings()
     profile: ProfileSettings = ProfileSettings()
+    devices: tuple[str, ...] = Field(
+        default=("orin-nano-8gb",),
+        description="Jetsons to predict for: NAME or NAME@MODE (patrol-edge devices)",
+    )
     attack: AttackSettings = AttackSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
     check: CheckSettings = CheckSettings()
+
+    @field_validator("devices")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            try:
+                device_of(name)
+            except TargetError as error:
+                raise ValueError(str(error)) from error
+        return names
 
     def thread_count(self) -> int:
         """Threads that computations use."""
@@ -166,7 +180,7 @@ def load_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
     """Read a run's YAML; paths in it are looked up in the working folder, then in the file's folder.
 
     Raises:
-        SettingsError: see :func:`toolkit.settings_file.read_settings`; or a file that it names does not exist.
+        SettingsError: see :func:`toolkit.settings_file.read_settings`; or a file that it names is wrong.
     """
     settings = read_settings(path, RunSettings, changes)
     base = path.parent
@@ -179,7 +193,9 @@ def load_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
             raise SettingsError(f"enter.path: {entry} does not exist")
         updates["enter"] = settings.enter.model_copy(update={"path": entry})
     if settings.check.file is not None:
-        updates["check"] = settings.check.model_copy(update={"file": _absolute(base, settings.check.file)})
+        limits = _absolute(base, settings.check.file)
+        load_limits(limits)  # what is wrong in it is said now, not when the run ends
+        updates["check"] = settings.check.model_copy(update={"file": limits})
     return settings.model_copy(update=updates)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -13,6 +15,24 @@ from pydantic import BaseModel, ValidationError
 from toolkit.errors import SettingsError
 
 T = TypeVar("T", bound=BaseModel)
+BOOLEAN = "tag:yaml.org,2002:bool"
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """Safe YAML in which only ``true`` and ``false`` are booleans (YAML 1.2): ``off`` is a choice of settings."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [rule for rule in rules if rule[0] != BOOLEAN]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+SettingsLoader.add_implicit_resolver(BOOLEAN, re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def parse(text: str) -> Any:
+    """The value of a YAML text (raises ``yaml.YAMLError``)."""
+    return yaml.load(text, SettingsLoader)  # noqa: S506  (a SafeLoader)
 
 
 def read_settings(path: Path, model: type[T], changes: Sequence[str] = ()) -> T:
@@ -27,7 +47,7 @@ def read_settings(path: Path, model: type[T], changes: Sequence[str] = ()) -> T:
         SettingsError: unreadable file, wrong YAML, unknown key, wrong value; one line that names the place.
     """
     try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+        body = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -52,7 +72,7 @@ def _apply(body: dict[str, Any], change: str) -> None:
         if not isinstance(body, dict):
             raise SettingsError(f"--set {change!r}: {parent} is not a section")
     try:
-        body[last] = yaml.safe_load(text)
+        body[last] = parse(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {change!r}: the value is not YAML") from error
 
@@ -62,25 +82,42 @@ def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
     problem = problems[0]
     place = ".".join(str(part) for part in problem["loc"])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _fields_at(model, [str(part) for part in problem["loc"][:-1]])
         return f"unknown key {place}; {_advice(str(problem['loc'][-1]), known)}{more}"
     if problem["type"] == "missing":
         return f"{place} is missing{more}"
     given = problem.get("input")
     shown = f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
-    return f"{place or 'settings'}: {problem['msg']}{shown}{more}"
+    return f"{place or 'settings'}: {problem['msg'].removeprefix('Value error, ')}{shown}{more}"
 
 
 def _fields_at(model: type[BaseModel], place: list[str]) -> list[str]:
+    """Names that are known at a place such as ``attack.attackers.0.ridge``."""
+    models: list[Any] = [model]
     for part in place:
-        field = model.model_fields.get(part)
-        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        models = [item for item in inner if isinstance(item, type) and issubclass(item, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
-    return list(model.model_fields)
+        if part.isdigit():
+            continue
+        found = [fields[part] for fields in map(_fields_of, models) if part in fields]
+        if found:
+            models = [inner for annotation in found for inner in _models_in(annotation)]
+        else:  # the tag of one member of a union
+            models = [inner for inner in models if part in get_args(_fields_of(inner).get("kind"))]
+    return list(dict.fromkeys(name for inner in models for name in _fields_of(inner)))
+
+
+def _fields_of(model: Any) -> dict[str, Any]:
+    if issubclass(model, BaseModel):
+        return {name: field.annotation for name, field in model.model_fields.items()}
+    return {field.name: field.type for field in dataclasses.fields(model)}
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    """Models and dataclasses in a type, at any depth of unions and containers."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        is_model = issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)
+        return [annotation] if is_model else []
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
 def _advice(key: str, known: list[str]) -> str:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from toolkit.errors import SettingsError
-from toolkit.settings_file import read_settings
+from toolkit.settings_file import parse, read_settings
 
 
 class Inner(BaseModel):
@@ -59,3 +59,9 @@ def test_wrong_change_is_explained(tmp_path, change):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"none\.yaml"):
         read_settings(tmp_path / "none.yaml", Outer)
+
+
+@pytest.mark.parametrize("text", ["off", "on", "no", "yes"])
+def test_words_that_old_yaml_takes_for_booleans_are_words(text):
+    assert parse(f"arena: {text}") == {"arena": text}
+    assert parse("a: true\nb: False") == {"a": True, "b": False}

@@ -8,12 +8,9 @@ from typing import Any
 import typer
 
 
-def command_tree() -> Any:
-    """The root command, with every stage's command added."""
-    from toolkit import cli
-
-    cli._add_stage_commands()
-    return typer.main.get_command(cli.app)
+def command_tree(app: typer.Typer) -> Any:
+    """The root command of an application."""
+    return typer.main.get_command(app)
 
 
 def walk(command: Any, name: str = "patrol-edge") -> Iterator[tuple[str, Any]]:
@@ -26,9 +23,9 @@ def walk(command: Any, name: str = "patrol-edge") -> Iterator[tuple[str, Any]]:
         yield from walk(inner, f"{name} {child}")
 
 
-def commands_markdown() -> str:
+def commands_markdown(app: typer.Typer) -> str:
     """One section per command."""
-    return "\n".join(_section(name, command) for name, command in walk(command_tree()))
+    return "\n".join(_section(name, command) for name, command in walk(command_tree(app)))
 
 
 def _section(name: str, command: Any) -> str:

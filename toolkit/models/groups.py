@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from toolkit.errors import ModelError
 from toolkit.models.channels.coupling import (
-    coupled_groups,
     frozen_layers,
     frozen_roots,
     mask_points,
     residual_blocks,
+    stirred_roots,
 )
+from toolkit.models.channels.grouping import coupled_groups
 from toolkit.models.channels.labels import Indices
+from toolkit.models.channels.records import Trace
 from toolkit.models.channels.structures import (
     ChannelGroup,
     FrozenChannels,
@@ -22,7 +26,7 @@ from toolkit.models.channels.structures import (
     Member,
     ResidualBlock,
 )
-from toolkit.models.channels.trace import Trace, run_trace
+from toolkit.models.channels.trace import run_trace
 
 __all__ = [
     "ChannelGroup", "ChannelMap", "FrozenChannels", "GroupError", "MaskPoint", "Member", "ResidualBlock",
@@ -43,6 +47,7 @@ class ChannelMap:
         blocks: removable residual blocks, in order.
         frozen: producers whose channels stay, with the reason.
         roots: ``(labels,)``, the coupled set of every label of the trace.
+        stirred: ``(labels,)`` by root: a mask of zero need not leave zeros in everything that reads the channel.
         trace: the run that showed it.
     """
 
@@ -50,6 +55,7 @@ class ChannelMap:
     blocks: tuple[ResidualBlock, ...]
     frozen: tuple[FrozenChannels, ...]
     roots: Indices
+    stirred: NDArray[np.bool_]
     trace: Trace
 
     def group(self, name: str) -> ChannelGroup:
@@ -92,4 +98,5 @@ def survey(net: nn.Module, example: Tensor) -> ChannelMap:
     if not groups:
         reasons = sorted(set(frozen.values())) or ["there is no convolution or linear layer"]
         raise GroupError(f"no channel of this network can be removed: {'; '.join(reasons[:5])}")
-    return ChannelMap(groups, residual_blocks(trace), frozen_layers(trace, roots, frozen), roots, trace)
+    blocks, stays = residual_blocks(trace), frozen_layers(trace, roots, frozen)
+    return ChannelMap(groups, blocks, stays, roots, stirred_roots(trace, roots, points), trace)

@@ -77,9 +77,9 @@ class Log:
         return kept
 
     def write(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        """Append a line and the points."""
-        self.history.add(step, values)
+        """Append a line and the points, which are the line's: a resumed phase has the same curves."""
         rounded = {name: float(f"{value:.8g}") for name, value in values.items()}
+        self.history.add(step, rounded)
         self._file.write(json.dumps({"epoch": epoch, "step": step, "values": rounded}) + "\n")
 
     def skipped_since(self, step: int, count: int) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.arrays import create_array
 from toolkit.errors import AttackError
 from toolkit.progress import track
 from toolkit.wire import WireFormat
@@ -239,7 +240,7 @@ def encode_to_file(pictures: Pictures, encode: Callable[[Pictures], Array], path
     for start in track(range(0, len(pictures), batch), "encoding pictures"):
         codes = np.asarray(encode(pictures[start : start + batch]))
         if store is None:
-            store = np.lib.format.open_memmap(partial, "w+", codes.dtype, (len(pictures), *codes.shape[1:]))
+            store = create_array(partial, codes.dtype, (len(pictures), *codes.shape[1:]))
         store[start : start + len(codes)] = codes
     if store is None:
         raise AttackError("there are no pictures to encode")

@@ -29,6 +29,7 @@ class AttackSettings(BaseModel):
         minimum_test: fewer test pictures make the result untrusted.
         minimum_train: fewer of the attacker's own pairs make it untrusted.
         pictures_shown: reconstructions kept for the grid.
+        certificate_scenes: counterfactual scenes per content of the synthetic fleet; 0 leaves certificates out.
         seed: of everything that is not an attacker's own.
     """
 
@@ -40,6 +41,7 @@ class AttackSettings(BaseModel):
     minimum_test: int = Field(default=100, ge=1)
     minimum_train: int = Field(default=500, ge=1)
     pictures_shown: int = Field(default=12, ge=0)
+    certificate_scenes: int = Field(default=16, ge=0)
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

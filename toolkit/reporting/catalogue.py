@@ -62,6 +62,12 @@ OTHERS: dict[str, Kind] = {
     "privacy.mse_p95": Kind("squared error of the picture that leaks most but 5 %", PRIVACY, "higher"),
     "privacy.trusted": Kind("nothing speaks against the attack", PRIVACY, "higher", exact=True),
     "privacy.measurable": Kind("floor and attack can be told apart", PRIVACY, "higher", exact=True),
+    **{
+        f"privacy.certificate.{content}": Kind(
+            f"certificate: who knows all else names the {content}", PRIVACY, "lower"
+        )
+        for content in ("plate", "occupants", "background")
+    },
     "privacy.converged": Kind("attacker converged", PRIVACY, "higher", exact=True),
 }
 

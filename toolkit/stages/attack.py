@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from toolkit.preprocess import Preprocess
+from toolkit.progress import track
 from toolkit.runs import CHECKPOINTS
 from toolkit.stages.base import Context, Stage
-from toolkit.stages.build import codes_of, deployed_variant, open_encoder, running_variants
+from toolkit.stages.build import Encoder, codes_of, deployed_variant, open_encoder, running_variants
 from toolkit.stages.data import RunData
 from toolkit.stages.export import load_network, wire_of
 from toolkit.variants import Variant
 
 if TYPE_CHECKING:
+    from toolkit.privacy.anchors import Anchors
     from toolkit.privacy.attacks.tools import Network
+    from toolkit.privacy.result import AttackResult
+
+Scenes = dict[str, list[NDArray[np.uint8]]]
 
 
 class AttackStage(Stage):
@@ -26,34 +34,13 @@ class AttackStage(Stage):
     inputs = ("data", "export", "build")
 
     def run(self, context: Context) -> None:
-        from toolkit.privacy.suite import run_attack
-
         data = RunData.load(context)
-        settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
-        splits = _Rows(data)
-        results = {}
-        anchors = None
+        scenes = _scenes(context)
+        results: dict[str, AttackResult] = {}
+        anchors: Anchors | None = None
         for key in running_variants(context):
-            network = Variant.from_key(key).network
-            edge, cloud = _halves(context, network)
-            with open_encoder(context, key) as encoder:
-                result = run_attack(
-                    codes_of(context, key),
-                    data.pictures,
-                    splits,
-                    wire_of(context, network),
-                    settings,
-                    context.folder / CHECKPOINTS / key,
-                    variant=key,
-                    identities=data.identities,
-                    encode=encoder,
-                    edge=edge,
-                    cloud=cloud,
-                    anchors=anchors,
-                )
-            anchors = anchors or result.anchors
-            result.save(context.folder / key)
-            results[key] = result
+            results[key] = self._attack(context, data, key, anchors, scenes)
+            anchors = anchors or results[key].anchors
         reference = next(iter(results.values())).worst().ssim
         for result in results.values():
             for metric in result.metrics(context.machine, reference):
@@ -66,6 +53,63 @@ class AttackStage(Stage):
             r2=round(worst.r2.value, 3),
             trusted=worst.trusted,
         )
+
+    def _attack(
+        self, context: Context, data: RunData, key: str, anchors: Anchors | None, scenes: Scenes
+    ) -> AttackResult:
+        from toolkit.privacy.suite import run_attack
+
+        network = Variant.from_key(key).network
+        edge, cloud = _halves(context, network)
+        with open_encoder(context, key) as encoder:
+            result = run_attack(
+                codes_of(context, key),
+                data.pictures,
+                _Rows(data),
+                wire_of(context, network),
+                context.settings.attack.model_copy(update={"seed": context.settings.seed}),
+                context.folder / CHECKPOINTS / key,
+                variant=key,
+                identities=data.identities,
+                encode=encoder,
+                edge=edge,
+                cloud=cloud,
+                anchors=anchors,
+            )
+            result.save(context.folder / key)
+            _certify(context, key, scenes, encoder)
+        return result
+
+
+def _scenes(context: Context) -> Scenes:
+    """Counterfactual pictures by content; only the synthetic fleet can render them."""
+    from toolkit.privacy.counterfactuals import CONTENTS, counterfactual_pictures
+
+    settings = context.settings
+    count = settings.attack.certificate_scenes
+    if settings.data.kind != "fleet" or not count:
+        return {}
+    preprocess = Preprocess.load(context.run.folder("data"))
+    names = track(CONTENTS, "counterfactual scenes")
+    return {name: counterfactual_pictures(name, settings.data.fleet, preprocess, count) for name in names}
+
+
+def _certify(context: Context, key: str, scenes: Scenes, encoder: Encoder) -> None:
+    """How many variants of one scene the codes of this engine can tell apart."""
+    from toolkit.privacy.certificate import certify
+
+    body = {}
+    for content, pictures in scenes.items():
+        if not pictures:
+            continue
+        found = certify(content, pictures, encoder)
+        body[content] = asdict(found)
+        protocol = f"chance {found.chance:.3f}, {found.changed:.1%} of the codes change"
+        context.measure(
+            f"privacy.certificate.{content}", found.accuracy, n=found.scenes, variant=key, protocol=protocol
+        )
+    if body:
+        context.write_json(f"{key}/certificates.json", body)
 
 
 def _halves(context: Context, network: str) -> tuple[Network | None, Network | None]:

@@ -74,6 +74,10 @@ class Stage(ABC):
         """What it does, in one line."""
         return SUMMARIES[self.name]
 
+    def describe(self, settings: RunSettings) -> str:
+        """What it does in a run with these settings, in one line."""
+        return self.help
+
     @abstractmethod
     def run(self, context: Context) -> None:
         """Do the work and write the artifacts into ``context.folder``."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.arrays import create_array
 from toolkit.engines import EngineStatus, build_engine, form_for, open_engine, probe
 from toolkit.engines.settings import RunSettings as OpenSettings
 from toolkit.errors import EngineError
@@ -98,7 +99,7 @@ class BuildStage(Stage):
         target = context.folder / "codes" / f"{variant.key}.npy"
         target.parent.mkdir(exist_ok=True)
         shape = (len(data.pictures), *fmt.shape)
-        codes = np.lib.format.open_memmap(target, mode="w+", dtype=np.int8, shape=shape)
+        codes = create_array(target, np.int8, shape)
         with Encoder.open(path, context.settings.thread_count(), fmt.step) as encoder:
             starts = range(0, len(codes), BATCH)
             for start in track(starts, f"codes of {variant.key}"):

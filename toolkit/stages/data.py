@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.arrays import create_array
 from toolkit.datasets.fleet.writer import RENDERER
 from toolkit.datasets.loading import load_pictures
 from toolkit.datasets.records import Dataset
@@ -93,7 +94,9 @@ class DataStage(Stage):
         preprocess = preprocess_of(context.settings)
         wanted = sorted({index for name in SPLITS for index in getattr(splits, name)})
         loaded = load_pictures(dataset, preprocess, wanted, on_error=settings.on_error)
-        np.save(context.folder / PICTURES, loaded.pictures, allow_pickle=False)
+        stored = create_array(context.folder / PICTURES, np.uint8, loaded.pictures.shape)
+        stored[:] = loaded.pictures
+        stored.flush()
         preprocess.save(context.folder)
         (context.folder / "splits.json").write_text(splits.to_json(dataset), encoding="utf-8")
         body = _index(dataset, splits, loaded.indices)

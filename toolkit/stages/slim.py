@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from toolkit.preprocess import Preprocess, to_input
-from toolkit.runs import CHECKPOINTS
+from toolkit.runs import CHECKPOINTS, RunFolder
 from toolkit.settings import RunSettings
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
@@ -14,19 +15,22 @@ from toolkit.stages.train import WIRE, seeded, training_data
 from toolkit.wire.codes import WireFormat
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from toolkit.models.masks import MaskSet
     from toolkit.models.network import ReidNet
     from toolkit.surgery import Plan
 
 COST = "cost.json"
 CHECK_PICTURES = 16
+LOSS_PICTURES = 64
 
 
 class SlimStage(Stage):
     """The plan covers both halves; its result equals the masked network, or says by how much it does not."""
 
     name = "slim"
-    version = 1
+    version = 2
     sections = ("enter", "slim")
     inputs = ("data", "train")
 
@@ -34,22 +38,23 @@ class SlimStage(Stage):
         return settings.enter.kind != "onnx"
 
     def run(self, context: Context) -> None:
-        from toolkit.models.checkpoint import load_checkpoint, save_checkpoint
+        from toolkit.models.checkpoint import save_checkpoint
         from toolkit.patrol.training import finetune
-        from toolkit.surgery import apply_plan
+        from toolkit.surgery import apply_plan, reference_masks
 
         data = RunData.load(context)
-        trained = context.settings.enter.kind == "train"
-        checkpoint = load_checkpoint(context.run.folder("train", "patrol" if trained else "dense"))
-        net = checkpoint.net
-        masks, plan = self._plan(context, net, checkpoint.masks)
-        slim = apply_plan(net, masks, plan)
+        net, plan, masks, example = planned(context)
+        slim = apply_plan(net, masks, plan, example, context.settings.slim.plan.borders)
+        masks = reference_masks(net, plan, masks, example)
         self._compare(context, data, net, masks, slim)
         self._cost(context, data, net, slim, plan)
         fmt = _sliced(WireFormat.from_json(context.run.path("train", WIRE).read_text(encoding="utf-8")), plan)
         settings = seeded(context.settings.slim.finetune, context.settings.seed + 2)
-        history = finetune(slim, training_data(data), fmt, settings, context.folder / CHECKPOINTS / "finetune")
-        context.write_json("curves.json", {"finetune": history.curves})
+        curves = {}
+        if settings.train.epochs:
+            folder = context.folder / CHECKPOINTS / "finetune"
+            curves["finetune"] = finetune(slim, training_data(data), fmt, settings, folder).curves
+        context.write_json("curves.json", curves)
         plan.save(context.folder / "plan.json")
         (context.folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")
         preprocess = Preprocess.load(context.run.folder("data"))
@@ -62,21 +67,6 @@ class SlimStage(Stage):
         )
         context.summary["wire"] = f"{fmt.channels}x{fmt.height}x{fmt.width}"
 
-    def _plan(self, context: Context, net: ReidNet, values: dict[str, Any]) -> tuple[MaskSet | None, Plan]:
-        import torch
-
-        from toolkit.models.groups import find_groups
-        from toolkit.models.masks import MaskSet
-        from toolkit.surgery import plan_from_masks, plan_from_scores
-
-        settings = context.settings
-        example = torch.zeros(1, 3, settings.picture.height, settings.picture.width)
-        if not values:
-            return None, plan_from_scores(net, settings.slim.scores, settings.slim.plan, example)
-        masks = MaskSet(find_groups(net, example))
-        masks.set_(values)
-        return masks, plan_from_masks(net, masks, settings.slim.plan, example)
-
     def _compare(
         self, context: Context, data: RunData, net: ReidNet, masks: MaskSet | None, slim: ReidNet
     ) -> None:
@@ -84,12 +74,12 @@ class SlimStage(Stage):
 
         from toolkit.surgery import deviation
 
-        if masks is None:
-            return
         inputs = torch.from_numpy(to_input(data.pictures[data.rows["calibration"][:CHECK_PICTURES]]))
-        masks.attach(net)
+        if masks is not None:
+            masks.attach(net)
         found = deviation(net.eval(), slim.eval(), inputs)
-        masks.detach()
+        if masks is not None:
+            masks.detach()
         context.write_json("deviation.json", {"absolute": found.absolute, "relative": found.relative})
         context.measure("slim.deviation", found.relative, n=len(inputs), variant="slim", protocol="masked network")
         context.summary["deviation"] = f"{found.relative:.1e}"
@@ -97,9 +87,10 @@ class SlimStage(Stage):
     def _cost(self, context: Context, data: RunData, net: ReidNet, slim: ReidNet, plan: Plan) -> None:
         import torch
 
-        from toolkit.surgery import cost
+        from toolkit.surgery import cost, plan_table
 
         example = torch.zeros(1, 3, *data.pictures.shape[1:3])
+        reasons = {row.layer: row.why for row in plan_table(net, plan, example)}
         costs = {name: cost(item, example, half="edge") for name, item in (("dense", net), ("slim", slim))}
         context.write_json(
             COST,
@@ -117,16 +108,55 @@ class SlimStage(Stage):
             {"layer": layer.layer, "before": layer.channels, "after": after.get(layer.layer, 0)}
             for layer in costs["dense"].per_layer
         ]
-        context.write_json("layers.json", [{**row, "why": _why(row, plan)} for row in rows])
+        context.write_json("layers.json", [{**row, "why": _why(row, plan, reasons)} for row in rows])
         context.summary["macs"] = f"{costs['slim'].macs / costs['dense'].macs:.2f} of dense"
 
 
-def _why(row: dict[str, Any], plan: Plan) -> str:
-    if row["after"] == 0:
-        return "block removed"
+def _why(row: dict[str, Any], plan: Plan, reasons: dict[str, str]) -> str:
     if row["after"] == row["before"]:
         return plan.frozen.get(row["layer"], "kept")
-    return f"{plan.source}, aligned to {plan.align}"
+    return reasons[row["layer"]]
+
+
+def planned(context: Context) -> tuple[ReidNet, Plan, MaskSet | None, Tensor]:
+    """The network that this run would slim, the plan, the masks it needs, and an example input."""
+    import torch
+
+    from toolkit.models.checkpoint import load_checkpoint
+    from toolkit.surgery import make_plan
+
+    settings = context.settings
+    trained = settings.enter.kind == "train"
+    checkpoint = load_checkpoint(context.run.folder("train", "patrol" if trained else "dense"))
+    example = torch.zeros(1, 3, settings.picture.height, settings.picture.width)
+    loss = _loss_on(RunData.load(context)) if settings.slim.scores.criterion == "taylor" else None
+    net = checkpoint.net
+    plan, masks = make_plan(net, checkpoint.masks, settings.slim, settings.slim.plan, example, loss)
+    return net, plan, masks, example
+
+
+def preview(settings: RunSettings, run: RunFolder) -> str:
+    """What ``slim`` would do to the finished ``train`` stage, layer by layer; nothing is written."""
+    from toolkit.surgery import describe_plan, format_rows, plan_table
+
+    net, plan, _, example = planned(Context(settings, run, run.root))
+    return "\n".join([format_rows(plan_table(net, plan, example)), *describe_plan(plan)])
+
+
+def _loss_on(data: RunData) -> Callable[[Any], Tensor]:
+    """The task's loss on one batch of the training split, for Taylor scores."""
+    import torch
+
+    from toolkit.reid.losses import LossSettings, task_loss
+
+    pictures = training_data(data)
+    x = torch.from_numpy(to_input(pictures.pictures[:LOSS_PICTURES]))
+    labels = torch.from_numpy(pictures.labels[:LOSS_PICTURES])
+
+    def loss(net: Any) -> Tensor:
+        return task_loss(net.heads(net.edge(x)), labels, LossSettings()).total
+
+    return loss
 
 
 def _sliced(fmt: WireFormat, plan: Plan) -> WireFormat:

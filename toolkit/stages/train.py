@@ -34,6 +34,10 @@ class TrainStage(Stage):
     def applies(self, settings: RunSettings) -> bool:
         return settings.enter.kind != "onnx"
 
+    def describe(self, settings: RunSettings) -> str:
+        entered = settings.enter.kind == "checkpoint"
+        return f"take {settings.enter.path}, choose the wire's step" if entered else self.help
+
     def files(self, settings: RunSettings) -> dict[str, str]:
         path = settings.enter.path
         if settings.enter.kind != "checkpoint" or path is None:
@@ -48,8 +52,8 @@ class TrainStage(Stage):
         preprocess = Preprocess.load(context.run.folder("data"))
         identities = data.train_identities()
         curves: dict[str, Any] = {}
-        dense = self._dense(context, data, preprocess, curves)
-        save_checkpoint(context.folder / "dense", dense, preprocess, identities=identities)
+        dense, masks = self._dense(context, data, preprocess, curves)
+        save_checkpoint(context.folder / "dense", dense, preprocess, masks=masks, identities=identities)
         fmt = wire_format(dense, data, context.settings.wire.bits)
         (context.folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")
         if context.settings.enter.kind == "train":
@@ -58,10 +62,14 @@ class TrainStage(Stage):
         context.write_json("curves.json", curves)
         context.summary.update(wire=f"{fmt.channels}x{fmt.height}x{fmt.width}", bits=fmt.bits, step=fmt.step)
 
-    def _dense(self, context: Context, data: RunData, preprocess: Preprocess, curves: dict[str, Any]) -> ReidNet:
+    def _dense(
+        self, context: Context, data: RunData, preprocess: Preprocess, curves: dict[str, Any]
+    ) -> tuple[ReidNet, dict[str, Any]]:
+        """The dense network, and the masks of a checkpoint that has some."""
         from toolkit.models.architecture import Architecture
         from toolkit.models.network import build_network
         from toolkit.patrol.training import train_dense
+        from toolkit.stages.entry import enter_checkpoint
 
         settings = context.settings
         architecture = Architecture(
@@ -71,12 +79,12 @@ class TrainStage(Stage):
             **settings.model.model_dump(),
         )
         if settings.enter.kind == "checkpoint":
-            return _enter(settings, architecture)
+            return enter_checkpoint(settings, architecture)
         net = build_network(architecture, settings.seed)
         schedule = settings.train.model_copy(update={"seed": settings.seed})
         history = train_dense(net, training_data(data), schedule, context.folder / CHECKPOINTS / "dense")
         curves["dense"] = history.curves
-        return net
+        return net, {}
 
     def _patrol(
         self, context: Context, net: ReidNet, data: RunData, fmt: WireFormat, curves: dict[str, Any]
@@ -135,17 +143,3 @@ def wire_format(net: ReidNet, data: RunData, bits: int) -> WireFormat:
     signed = bool((features < 0).any())
     _, channels, height, width = features.shape
     return WireFormat(channels, height, width, bits, choose_step(features, bits, signed), signed)
-
-
-def _enter(settings: RunSettings, architecture: Any) -> ReidNet:
-    from toolkit.models.checkpoint import load_checkpoint
-    from toolkit.models.foreign import load_foreign
-    from toolkit.models.network import build_network
-
-    path = settings.enter.path
-    assert path is not None
-    if path.is_dir():
-        return load_checkpoint(path).net
-    net = build_network(architecture, settings.seed)
-    load_foreign(net, path)
-    return net

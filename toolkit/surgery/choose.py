@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from toolkit.surgery.errors import SurgeryError
-from toolkit.surgery.fold import carriers, foldable, leaves_constant
+from toolkit.surgery.fold import best_carrier, foldable, leaves_constant
 from toolkit.surgery.structure import Flags, Structure
 
 Scores = NDArray[np.float64]
@@ -74,22 +75,41 @@ def choose(
         wanted: ``(labels,)`` True where the source wants a root removed.
         scores: ``(labels,)`` by root; higher is kept first.
         align: channels are made multiples of this, or left as many as the dense network has.
+        approximate: accept constants that differ at the borders.
     """
     refused = {r: why for r, why in inexact(net, structure, approximate).items() if wanted[r]}
-    kept = ~(wanted & structure.removable)
-    kept[list(refused)] = True
-    choice = Choice(kept, refused=refused)
-    for group in structure.channel_map.groups:
-        if not kept[group.roots].any():
-            _revive(choice.kept, choice.aligned, group.roots, scores, 1)
-    while True:
+    choice = rounded(structure, wanted & ~_flags(structure, refused), scores, align)
+    choice.refused = refused
+    before = -1
+    while not approximate and int(choice.kept.sum()) != before:
         before = int(choice.kept.sum())
-        if not approximate:
-            _keep_carriers(structure, choice)
+        _keep_carriers(structure, choice)
+        _round(structure, choice, scores, align)
+    return choice
+
+
+def _flags(structure: Structure, roots: Iterable[int]) -> Flags:
+    flags = np.zeros(len(structure.roots), dtype=bool)
+    flags[list(roots)] = True
+    return flags
+
+
+def rounded(structure: Structure, wanted: Flags, scores: Scores, align: int) -> Choice:
+    """Alignment, even splits and non-empty groups alone; whether removal is exact is not asked."""
+    choice = Choice(~(wanted & structure.removable))
+    for group in structure.channel_map.groups:
+        if not choice.kept[group.roots].any():
+            _revive(choice.kept, choice.aligned, group.roots, scores, 1)
+    _round(structure, choice, scores, align)
+    return choice
+
+
+def _round(structure: Structure, choice: Choice, scores: Scores, align: int) -> None:
+    before = -1
+    while int(choice.kept.sum()) != before:
+        before = int(choice.kept.sum())
         _align(structure, choice, scores, align)
         _equalize(structure, choice, scores)
-        if int(choice.kept.sum()) == before:
-            return choice
 
 
 def _revive(kept: Flags, into: set[int], roots: NDArray[np.int64], scores: Scores, number: int) -> None:
@@ -101,13 +121,22 @@ def _revive(kept: Flags, into: set[int], roots: NDArray[np.int64], scores: Score
 
 
 def _keep_carriers(structure: Structure, choice: Choice) -> None:
-    """One kept constant channel for every padded convolution that removed channels feed with constants."""
+    """One kept constant channel for every padded convolution that removed channels feed with constants.
+
+    A constant channel that is there for alignment does as well; then the plan names it.
+    """
     for use in structure.channel_map.trace.consumptions:
         flags = leaves_constant(use, structure, choice.kept)
-        if use.bordered and flags.any() and not carriers(use, structure, choice.kept).any():
-            best = int(structure.roots[use.labels[int(np.argmax(np.where(flags, np.abs(use.value), -1)))]])
+        if not use.bordered or not flags.any():
+            continue
+        roots = structure.roots[use.labels]
+        chosen = best_carrier(use, structure, choice.kept)
+        if chosen is None:
+            best = int(roots[int(np.argmax(np.where(flags, np.abs(use.value), -1)))])
             choice.kept[best] = True
             choice.constant.add(best)
+        elif int(roots[chosen]) in choice.aligned:
+            choice.constant.add(int(roots[chosen]))
 
 
 def unaligned(structure: Structure, kept: Flags, align: int) -> list[tuple[str, int]]:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from toolkit.models.channels.trace import Production, Trace, run_trace
+from toolkit.models.channels.records import Production, Trace
+from toolkit.models.channels.trace import run_trace
 from toolkit.surgery.run import clone
 from toolkit.surgery.structure import Flags, Structure
 

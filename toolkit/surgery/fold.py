@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolkit.models.channels.trace import Consumption
+from toolkit.models.channels.records import Consumption
 from toolkit.models.masks import MaskSet
 from toolkit.surgery.errors import SurgeryError
 from toolkit.surgery.run import clone
@@ -68,6 +68,12 @@ def carriers(use: Consumption, structure: Structure, kept: Flags) -> Flags:
     return np.asarray(flags)
 
 
+def best_carrier(use: Consumption, structure: Structure, kept: Flags) -> int | None:
+    """Position of the kept constant input with the largest value, None without one."""
+    able = carriers(use, structure, kept)
+    return int(np.argmax(np.where(able, np.abs(use.value), -1))) if able.any() else None
+
+
 def new_biases(net: nn.Module, structure: Structure, kept: Flags) -> tuple[str, ...]:
     """Layers that need a bias for the constants that removed channels leave."""
     found: list[str] = []
@@ -105,9 +111,8 @@ def fold_constants(net: nn.Module, structure: Structure, kept: Flags, approximat
         by_input = weight if use.dim == 0 else weight.transpose(0, 1)
         index = torch.from_numpy(np.flatnonzero(flags))
         scaled = by_input[index] * value[index].to(weight).view(-1, *[1] * (weight.dim() - 1))
-        able = carriers(use, structure, kept) if use.bordered else np.zeros(0, dtype=bool)
-        if able.any():
-            chosen = int(np.argmax(np.where(able, np.abs(use.value), -1)))
+        chosen = best_carrier(use, structure, kept) if use.bordered else None
+        if chosen is not None:
             by_input[chosen] += scaled.sum(dim=0) / value[chosen].to(weight)
         elif use.bordered and not approximate:
             raise SurgeryError(f"{use.module} pads, and the plan keeps no constant channel for it")

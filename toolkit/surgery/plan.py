@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,7 +165,12 @@ class Plan(_Frozen):
 
 def fingerprint(net: nn.Module) -> str:
     """sha256 over names and shapes of a network's parameters and buffers."""
-    entries = sorted((name, list(tensor.shape)) for name, tensor in net.state_dict().items())
+    return shapes_fingerprint({name: tuple(tensor.shape) for name, tensor in net.state_dict().items()})
+
+
+def shapes_fingerprint(shapes: Mapping[str, Sequence[int]]) -> str:
+    """sha256 over names and shapes."""
+    entries = sorted((name, list(shape)) for name, shape in shapes.items())
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from toolkit.models.channels.labels import Indices
 from toolkit.surgery.choose import Choice, Scores, alignment, choose
-from toolkit.surgery.errors import SurgeryError
 from toolkit.surgery.fold import new_biases
-from toolkit.surgery.plan import GroupPlan, Plan, Source, WirePlan, fingerprint
-from toolkit.surgery.remove import Prepared, add_biases
-from toolkit.surgery.run import clone
-from toolkit.surgery.slicing import cut_channels
+from toolkit.surgery.plan import GroupPlan, Plan, Source, WirePlan, fingerprint, shapes_fingerprint
+from toolkit.surgery.prepare import Prepared
 from toolkit.surgery.structure import Flags, Structure
 
 log = logging.getLogger(__name__)
@@ -41,7 +39,7 @@ class PlanSettings(BaseModel):
 
     align: Literal["auto"] | int = "auto"
     precision: Literal["int8", "fp16", "fp32"] = "int8"
-    measured_step: int | None = None
+    measured_step: int | None = Field(default=None, gt=0)
     freeze_wire: bool = False
     exclude: tuple[str, ...] = ()
     borders: Literal["exact", "approximate"] = "exact"
@@ -57,7 +55,12 @@ class PlanSettings(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A plan being made: the prepared network and what is wanted of it."""
+    """A plan being made: the prepared network and what is wanted of it.
+
+    Attributes:
+        wanted: roots that are to go.
+        aligned: roots that were to go and were kept for alignment before ``ready`` was made.
+    """
 
     dense: nn.Module
     ready: Prepared
@@ -65,21 +68,16 @@ class Proposal:
     scores: Scores
     source: Source
     blocks: tuple[str, ...] = ()
+    aligned: frozenset[int] = frozenset()
 
     def choose(self, settings: PlanSettings) -> Choice:
         """Apply exactness, freezing and alignment."""
-        structure = self.ready.structure
-        wanted = self.wanted & structure.removable
-        for name in settings.exclude:
-            wanted[structure.channel_map.group(name).roots] = False
-        cut = structure.channel_map.trace.cut
-        if settings.freeze_wire and cut is not None:
-            wanted[structure.roots[cut]] = False
-        approximate = settings.borders == "approximate"
-        return choose(self.ready.net, structure, wanted, self.scores, settings.multiple(), approximate)
+        wanted = allowed(self.ready.structure, self.wanted, settings)
+        multiple, approximate = settings.multiple(), settings.borders == "approximate"
+        return choose(self.ready.net, self.ready.structure, wanted, self.scores, multiple, approximate)
 
     def plan(self, settings: PlanSettings) -> Plan:
-        """The finished plan, its alignment verified on a network that was really cut."""
+        """The finished plan."""
         structure, choice = self.ready.structure, self.choose(settings)
         for reason, number in Counter(choice.refused.values()).items():
             log.warning("%d channels stay: %s", number, reason)
@@ -89,7 +87,7 @@ class Proposal:
             groups[group.name] = GroupPlan(
                 channels=group.channels,
                 kept=tuple(np.flatnonzero(kept).tolist()),
-                aligned=_positions(group.roots, choice.aligned),
+                aligned=_positions(group.roots, choice.aligned | self.aligned),
                 constant=_positions(group.roots, choice.constant),
                 refused=_positions(group.roots, set(choice.refused)),
             )
@@ -101,15 +99,12 @@ class Proposal:
             wire = WirePlan(
                 before=len(cut), kept=tuple(np.flatnonzero(choice.kept[structure.roots[cut]]).tolist())
             )
-        slim = clone(self.ready.net)
-        add_biases(slim, structure, biases)
-        cut_channels(slim, structure, choice.kept)
         return Plan(
             source=self.source,
             architecture=fingerprint(self.dense),
-            result=fingerprint(slim),
+            result=_result(structure, choice.kept, biases),
             align=align,
-            unaligned=aligned_or_named(slim, structure, align),
+            unaligned=structure.unaligned(choice.kept, align),
             groups=groups,
             removed_blocks=self.blocks,
             created_biases=biases,
@@ -122,23 +117,28 @@ def _positions(roots: Indices, chosen: set[int]) -> tuple[int, ...]:
     return tuple(i for i, root in enumerate(roots.tolist()) if root in chosen)
 
 
-def aligned_or_named(slim: nn.Module, structure: Structure, align: int) -> tuple[str, ...]:
-    """Convolutions of the finished network that are not aligned; all of them were not in the dense one.
+def allowed(structure: Structure, wanted: Flags, settings: PlanSettings) -> Flags:
+    """What of it may go, by the settings.
 
     Raises:
-        SurgeryError: one of them shrank to a number that is not aligned.
+        GroupError: an excluded group does not exist.
     """
-    named = []
-    for name in structure.convolutions:
-        module = slim.get_submodule(name.rpartition(".")[0])
-        dense = structure.net.get_submodule(name.rpartition(".")[0])
-        for what in ("out_channels", "in_channels"):
-            size = getattr(module, what)
-            if size % align and size != getattr(dense, what):
-                raise SurgeryError(f"{name}: {size} {what} are not aligned; this is a defect, please report it")
-            if size % align:
-                named.append(name.rpartition(".")[0])
-    return tuple(dict.fromkeys(named))
+    wanted = wanted & structure.removable
+    for name in settings.exclude:
+        wanted[structure.channel_map.group(name).roots] = False
+    cut = structure.channel_map.trace.cut
+    if settings.freeze_wire and cut is not None:
+        wanted[structure.roots[cut]] = False
+    return wanted
+
+
+def _result(structure: Structure, kept: Flags, biases: tuple[str, ...]) -> str:
+    """Fingerprint of the slim network."""
+    shapes = {name: structure.shape(name, kept) for name in structure.shapes}
+    for layer in biases:
+        transposed = isinstance(structure.net.get_submodule(layer), _ConvTransposeNd)
+        shapes[f"{layer}.bias"] = (shapes[f"{layer}.weight"][1 if transposed else 0],)
+    return shapes_fingerprint(shapes)
 
 
 def by_root(structure: Structure, values: Mapping[str, Tensor]) -> Scores:

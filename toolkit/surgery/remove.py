@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,9 +15,10 @@ from toolkit.models.masks import BLOCK_PREFIX, MaskSet
 from toolkit.models.network import ReidNet, build_network
 from toolkit.surgery.deviation import Deviation, compare
 from toolkit.surgery.errors import PlanError, SurgeryError
-from toolkit.surgery.fold import fold_constants, multiply_masks, new_biases
+from toolkit.surgery.fold import fold_constants, new_biases
 from toolkit.surgery.plan import Plan, fingerprint
-from toolkit.surgery.run import clone, example_for, noise_like, outputs_of, replace_module
+from toolkit.surgery.prepare import Prepared, prepare
+from toolkit.surgery.run import clone, example_for, outputs_of, replace_module
 from toolkit.surgery.slicing import cut_channels
 from toolkit.surgery.structure import Flags, Structure
 
@@ -27,70 +26,6 @@ Borders = Literal["exact", "approximate"]
 Net = TypeVar("Net", bound=nn.Module)
 TOLERANCE = 1e-9
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A masked network in double precision, traced.
-
-    Attributes:
-        net: dense, masks folded, blocks removed, in evaluation mode.
-        structure: its channels.
-        zero: module to positions of its output that a mask sets to zero.
-    """
-
-    net: nn.Module
-    structure: Structure
-    example: Tensor
-    zero: dict[str, Flags]
-
-
-def prepare(net: nn.Module, masks: MaskSet | None, blocks: tuple[str, ...], example: Tensor) -> Prepared:
-    """Fold masks into a copy, remove blocks from it and trace it. ``net`` is not changed.
-
-    Raises:
-        SurgeryError: a block is not the identity when its branch is zero, or a mask cannot be folded.
-        GroupError: nothing can be removed.
-    """
-    work = clone(net).double().eval()
-    example = noise_like(example)
-    zero: dict[str, Flags] = {}
-    if masks is not None:
-        multiply_masks(work, masks)
-        for number, site in enumerate(masks.sites):
-            scale = masks.scale(number).detach()
-            zero[site] = (scale == 0).cpu().numpy() if scale.dim() else np.zeros(0, dtype=bool)
-    remove_blocks(work, blocks, example)
-    return Prepared(work, Structure(work, survey(work, example)), example, zero)
-
-
-def remove_blocks(net: nn.Module, blocks: tuple[str, ...], example: Tensor) -> None:
-    """Replace residual blocks by the identity, in place, after showing that they are it.
-
-    Raises:
-        SurgeryError: a block does not exist or changes its input.
-    """
-    seen: dict[str, bool] = {}
-    handles = []
-    for name in blocks:
-        try:
-            module = net.get_submodule(name)
-        except AttributeError as error:
-            raise SurgeryError(f"the network has no block {name!r}") from error
-
-        def note(module: nn.Module, args: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
-            seen[name] = args[0].shape == output.shape and bool(torch.equal(args[0], output))
-
-        handles.append(module.register_forward_hook(note))
-    if blocks:
-        outputs_of(net, example)
-    for handle in handles:
-        handle.remove()
-    for name in blocks:
-        if not seen.get(name, False):
-            raise SurgeryError(f"block {name} is not the identity when its branch is zero; keep it")
-    for name in blocks:
-        replace_module(net, name, nn.Identity())
 
 
 def kept_flags(structure: Structure, plan: Plan) -> Flags:
@@ -155,22 +90,47 @@ def apply_plan(
         raise PlanError("this plan was made from masks; pass them")
     if masks is None and plan.source in ("scores", "lists"):
         masks = implied_masks(survey(clone(net), example), plan)
-    ready = prepare(net, masks, plan.removed_blocks, example)
-    slim = ready.net
-    structure = ready.structure
+    return finish(net, prepare(net, masks, plan.removed_blocks, example), plan, borders)
+
+
+def finish(net: Net, ready: Prepared, plan: Plan, borders: Borders = "exact") -> Net:
+    """Cut a prepared network, which is used up; see :func:`apply_plan`.
+
+    Raises:
+        PlanError: the plan is not for these weights.
+        SurgeryError: the removal would not be exact.
+    """
+    slim, structure = ready.net, ready.structure
     kept = kept_flags(structure, plan)
     needed = set(new_biases(slim, structure, kept))
     if borders == "exact" and not needed <= set(plan.created_biases):
-        raise PlanError(
-            f"{sorted(needed - set(plan.created_biases))[0]} needs a bias; the plan is for other weights"
-        )
+        missing = sorted(needed - set(plan.created_biases))
+        raise PlanError(f"{missing[0]} needs a bias; the plan was made for other weights")
     before = structure.channel_map.trace.outputs
+    dense = structure.widths()
     add_biases(slim, structure, plan.created_biases)
     fold_constants(slim, structure, kept, borders == "approximate")
     cut_channels(slim, structure, kept)
     _verify(slim, before, ready.example, borders)
+    check_alignment(slim, dense, plan)
+    if fingerprint(slim) != plan.result:
+        raise PlanError("the plan does not lead to the network that it was saved with")
     _restore(slim, net)
     return cast(Net, slim)
+
+
+def check_alignment(slim: nn.Module, dense: Mapping[str, tuple[int, int]], plan: Plan) -> None:
+    """Every convolution of the finished network is aligned, or as wide as it was and named by the plan.
+
+    Raises:
+        SurgeryError: one is not.
+    """
+    for name, module in slim.named_modules():
+        if isinstance(module, nn.modules.conv._ConvNd) and name in dense:
+            widths = (module.out_channels, module.in_channels)
+            for size, before in zip(widths, dense[name], strict=True):
+                if size % plan.align and (size != before or name not in plan.unaligned):
+                    raise SurgeryError(f"{name} has {size} channels, which is not aligned to {plan.align}")
 
 
 def _verify(slim: nn.Module, before: list[Tensor], example: Tensor, borders: Borders) -> None:

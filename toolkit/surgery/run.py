@@ -15,9 +15,19 @@ from toolkit.surgery.errors import SurgeryError
 DEFAULT_SIDE = 64
 
 
-def clone(net: nn.Module) -> nn.Module:
-    """A deep copy without masks."""
-    result = copy.deepcopy(net)
+def clone(net: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+    """A deep copy without masks.
+
+    Args:
+        dtype: of the copy's floating-point tensors; None keeps the original's.
+    """
+    memo: dict[int, Any] = {}
+    for tensor in (*net.parameters(), *net.buffers()):
+        if dtype is not None and tensor.is_floating_point():
+            data = tensor.detach().to(dtype, copy=True)
+            parameter = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if parameter else data
+    result = copy.deepcopy(net, memo)
     for module in result.modules():
         for key, hook in list(module._forward_hooks.items()):
             if isinstance(hook, MaskHook):
@@ -41,8 +51,21 @@ def example_for(net: nn.Module, example: Tensor | None) -> Tensor:
 
 def noise_like(example: Tensor) -> Tensor:
     """Fixed random values in [0, 1) of an example's shape, in float64: a picture of zeros would show little."""
+    return _noise(example.shape, example)
+
+
+def smaller_noise(example: Tensor) -> Tensor | None:
+    """The same at about 64 pixels, in steps of 32; None when the example is no larger."""
+    if example.dim() != 4 or max(example.shape[2:]) <= DEFAULT_SIDE:
+        return None
+    scale = DEFAULT_SIDE / max(example.shape[2:])
+    height, width = (max(32, round(side * scale / 32) * 32) for side in example.shape[2:])
+    return _noise(torch.Size((1, example.shape[1], height, width)), example)
+
+
+def _noise(shape: torch.Size, like: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(example.shape, generator=generator, dtype=torch.float64).to(example.device)
+    return torch.rand(shape, generator=generator, dtype=torch.float64).to(like.device)
 
 
 @torch.no_grad()

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Generic, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from toolkit.models.groups import ChannelMap, survey
+from toolkit.models.channels.labels import Indices
+from toolkit.models.groups import survey
 from toolkit.models.masks import BLOCK_PREFIX, MaskSet
-from toolkit.surgery.choose import Scores, inexact
+from toolkit.surgery.choose import Choice, Scores, inexact, rounded
 from toolkit.surgery.cost import Half, predicted_cost
 from toolkit.surgery.errors import SurgeryError
-from toolkit.surgery.plan import Plan
-from toolkit.surgery.proposal import PlanSettings, Proposal, by_root, masked_roots
-from toolkit.surgery.remove import prepare
-from toolkit.surgery.run import clone, example_for
+from toolkit.surgery.plan import Plan, Source
+from toolkit.surgery.prepare import Prepared, prepare, remask
+from toolkit.surgery.proposal import PlanSettings, Proposal, allowed, by_root, masked_roots
+from toolkit.surgery.remove import Net, finish
+from toolkit.surgery.run import clone, example_for, noise_like
 from toolkit.surgery.scores import Criterion, Loss, score
 from toolkit.surgery.structure import Flags, Structure
 
@@ -53,6 +56,14 @@ def _weight_norms(net: nn.Module, structure: Structure) -> Scores:
     return by_root(structure, score(net, structure.channel_map.groups, "l2"))
 
 
+@dataclass(frozen=True)
+class Slimmed(Generic[Net]):
+    """A plan and the network that it leads to."""
+
+    plan: Plan
+    net: Net
+
+
 def plan_from_masks(
     net: nn.Module, masks: MaskSet, settings: PlanSettings | None = None, example: Tensor | None = None
 ) -> Plan:
@@ -66,12 +77,27 @@ def plan_from_masks(
         SurgeryError: a block cannot be removed.
         GroupError: nothing can be removed.
     """
-    settings, example = settings or PlanSettings(), example_for(net, example)
+    settings = settings or PlanSettings()
+    return _from_masks(net, masks, example_for(net, example)).plan(settings)
+
+
+def slim_by_masks(
+    net: Net, masks: MaskSet, settings: PlanSettings | None = None, example: Tensor | None = None
+) -> Slimmed[Net]:
+    """:func:`plan_from_masks` and ``apply_plan`` in one, with one trace."""
+    return _slimmed(net, _from_masks(net, masks, example_for(net, example)), settings or PlanSettings())
+
+
+def _from_masks(net: nn.Module, masks: MaskSet, example: Tensor) -> Proposal:
     values = masks.values()
     blocks = tuple(b.name for b in masks.blocks if float(values[BLOCK_PREFIX + b.name].detach()) == 0)
     ready = prepare(net, masks, blocks, example)
-    scores = _weight_norms(net, ready.structure)
-    return Proposal(net, ready, masked_roots(ready), scores, "masks", blocks).plan(settings)
+    return Proposal(net, ready, masked_roots(ready), _weight_norms(net, ready.structure), "masks", blocks)
+
+
+def _slimmed(net: Net, proposal: Proposal, settings: PlanSettings) -> Slimmed[Net]:
+    plan = proposal.plan(settings)
+    return Slimmed(plan, finish(net, proposal.ready, plan, settings.borders))
 
 
 def plan_from_zeros(net: nn.Module, settings: PlanSettings | None = None, example: Tensor | None = None) -> Plan:
@@ -80,11 +106,21 @@ def plan_from_zeros(net: nn.Module, settings: PlanSettings | None = None, exampl
     Raises:
         GroupError: nothing can be removed.
     """
-    settings, example = settings or PlanSettings(), example_for(net, example)
+    settings = settings or PlanSettings()
+    return _from_zeros(net, settings, example_for(net, example)).plan(settings)
+
+
+def slim_by_zeros(net: Net, settings: PlanSettings | None = None, example: Tensor | None = None) -> Slimmed[Net]:
+    """:func:`plan_from_zeros` and ``apply_plan`` in one, with one trace."""
+    settings = settings or PlanSettings()
+    return _slimmed(net, _from_zeros(net, settings, example_for(net, example)), settings)
+
+
+def _from_zeros(net: nn.Module, settings: PlanSettings, example: Tensor) -> Proposal:
     ready = prepare(net, None, (), example)
     wanted = ready.structure.removable.copy()
     wanted[list(inexact(ready.net, ready.structure, settings.borders == "approximate"))] = False
-    return Proposal(net, ready, wanted, _weight_norms(net, ready.structure), "zeros").plan(settings)
+    return Proposal(net, ready, wanted, _weight_norms(net, ready.structure), "zeros")
 
 
 def plan_from_lists(
@@ -94,34 +130,33 @@ def plan_from_lists(
     settings: PlanSettings | None = None,
     example: Tensor | None = None,
 ) -> Plan:
-    """Remove the listed channels (by group) and residual blocks.
+    """Remove the listed channels (by group) and residual blocks; by default without alignment.
 
     Raises:
         SurgeryError: an unknown block, or a channel out of range or listed twice.
         GroupError: an unknown group.
     """
     settings, example = settings or PlanSettings(align=1), example_for(net, example)
-    channel_map = survey(clone(net), example)
-    masks = MaskSet(channel_map.groups, channel_map.blocks)
+    ready = prepare(net, None, (), example)
+    channel_map = ready.structure.channel_map
     known = {block.name for block in channel_map.blocks}
-    values = {}
     for name, listed in removed.items():
         size = channel_map.group(name).channels
         if len(set(listed)) != len(listed) or any(not 0 <= i < size for i in listed):
             raise SurgeryError(f"group {name} has channels 0..{size - 1}, each to be listed once")
-        value = torch.ones(size)
-        value[list(listed)] = 0
-        values[name] = value
     for block in blocks:
         if block not in known:
-            raise SurgeryError(
-                f"block {block!r} is not removable; removable: {', '.join(sorted(known)) or 'none'}"
-            )
-        values[BLOCK_PREFIX + block] = torch.tensor(0.0)
-    masks.set_(values)
-    ready = prepare(net, masks, tuple(blocks), example)
+            able = ", ".join(sorted(known)) or "none"
+            raise SurgeryError(f"block {block!r} is not removable; removable: {able}")
+    if blocks:
+        masks = MaskSet(channel_map.groups, channel_map.blocks)
+        masks.set_({BLOCK_PREFIX + block: torch.tensor(0.0) for block in blocks})
+        ready = prepare(net, masks, tuple(blocks), example)
+    wanted = np.zeros(len(ready.structure.roots), dtype=bool)
+    for group in ready.structure.channel_map.groups:
+        wanted[group.roots[list(removed.get(group.name, ()))]] = True
     scores = _weight_norms(net, ready.structure)
-    return Proposal(net, ready, masked_roots(ready), scores, "lists", tuple(blocks)).plan(settings)
+    return _settled(net, ready, wanted, scores, "lists", settings, tuple(blocks)).plan(settings)
 
 
 def plan_from_scores(
@@ -137,78 +172,112 @@ def plan_from_scores(
         SurgeryError: both or none of ratio and budget, or a budget that cannot be met.
         GroupError: nothing can be removed.
     """
+    settings = settings or PlanSettings()
+    return _from_scores(net, scoring, settings, example_for(net, example), loss).plan(settings)
+
+
+def slim_by_scores(
+    net: Net,
+    scoring: ScoreSettings,
+    settings: PlanSettings | None = None,
+    example: Tensor | None = None,
+    loss: Loss | None = None,
+) -> Slimmed[Net]:
+    """:func:`plan_from_scores` and ``apply_plan`` in one, with two traces."""
+    settings = settings or PlanSettings()
+    return _slimmed(net, _from_scores(net, scoring, settings, example_for(net, example), loss), settings)
+
+
+def _from_scores(
+    net: nn.Module, scoring: ScoreSettings, settings: PlanSettings, example: Tensor, loss: Loss | None
+) -> Proposal:
     if (scoring.ratio is None) == (scoring.budget is None):
         raise SurgeryError("give either a ratio or a budget")
-    settings, example = settings or PlanSettings(), example_for(net, example)
-    channel_map = survey(clone(net), example)
-    values = score(net, channel_map.groups, scoring.criterion, loss)
-    order = _removal_order(channel_map, values, scoring)
+    ready = prepare(net, None, (), example)
+    structure = ready.structure
+    values = score(net, structure.channel_map.groups, scoring.criterion, loss)
+    order, scores = _removal_order(structure, values, scoring), by_root(structure, values)
     if scoring.ratio is not None:
-        total = sum(group.channels for group in channel_map.groups)
-        removed = _first(order, round(scoring.ratio * total))
-        return _scored(net, channel_map, removed, values, example).plan(settings)
-    return _within_budget(net, channel_map, order, values, scoring, settings, example)
+        total = sum(group.channels for group in structure.channel_map.groups)
+        number = round(scoring.ratio * total)
+    else:
+        full = Structure(ready.net, survey(ready.net, noise_like(example)))
+        number = _within_budget(full, order, scores, scoring, settings)
+    return _settled(net, ready, _flags(structure, order[:number]), scores, "scores", settings)
 
 
-def _removal_order(
-    channel_map: ChannelMap, values: Mapping[str, Tensor], scoring: ScoreSettings
-) -> list[tuple[str, int]]:
-    """Channels in the order in which they go: by score, or by rank within the layer."""
-    entries = []
-    for group in channel_map.groups:
-        ranked = torch.argsort(values[group.name], stable=True).tolist()
-        for rank, channel in enumerate(ranked[: int(scoring.most * group.channels)]):
-            key = float(values[group.name][channel]) if scoring.scope == "global" else rank / group.channels
-            entries.append((key, group.name, channel))
-    entries.sort(key=lambda entry: entry[0])
-    return [(name, channel) for _, name, channel in entries]
+def _removal_order(structure: Structure, values: Mapping[str, Tensor], scoring: ScoreSettings) -> Indices:
+    """Roots in the order in which they go: by score, or by rank within the layer."""
+    roots, keys = [], []
+    for group in structure.channel_map.groups:
+        ranked = torch.argsort(values[group.name], stable=True)[: int(scoring.most * group.channels)]
+        roots.append(group.roots[ranked.numpy()])
+        by_rank = np.arange(len(ranked)) / group.channels
+        keys.append(values[group.name][ranked].numpy() if scoring.scope == "global" else by_rank)
+    order: Indices = np.concatenate(roots)[np.argsort(np.concatenate(keys), kind="stable")]
+    return order
 
 
-def _first(order: Sequence[tuple[str, int]], number: int) -> dict[str, list[int]]:
-    removed: dict[str, list[int]] = {}
-    for name, channel in order[:number]:
-        removed.setdefault(name, []).append(channel)
-    return removed
+def _flags(structure: Structure, roots: Indices) -> Flags:
+    flags = np.zeros(len(structure.roots), dtype=bool)
+    flags[roots] = True
+    return flags
 
 
-def _scored(
-    net: nn.Module, channel_map: ChannelMap, removed: Mapping[str, Sequence[int]], values: Mapping[str, Tensor],
-    example: Tensor,
+def _settled(
+    net: nn.Module, ready: Prepared, wanted: Flags, scores: Scores, source: Source, settings: PlanSettings,
+    blocks: tuple[str, ...] = (),
 ) -> Proposal:  # fmt: skip
-    masks = MaskSet(channel_map.groups)
-    zeros = {name: torch.ones(channel_map.group(name).channels) for name in removed}
-    for name, listed in removed.items():
-        zeros[name][list(listed)] = 0
-    masks.set_(zeros)
-    ready = prepare(net, masks, (), example)
-    return Proposal(net, ready, masked_roots(ready), by_root(ready.structure, values), "scores")
+    """Set to zero what goes and nothing that alignment or exactness will keep.
+
+    Args:
+        ready: without channel masks; used up.
+    """
+    first = rounded(ready.structure, allowed(ready.structure, wanted, settings), scores, settings.multiple())
+    zero, aligned, refused = ~first.kept, set(first.aligned), dict(first.refused)
+    while True:
+        masked = remask(ready, zero)
+        proposal = Proposal(net, masked, zero, scores, source, blocks, frozenset(aligned))
+        choice = proposal.choose(settings)
+        alive = choice.aligned | set(choice.refused)
+        if not alive:
+            return proposal
+        aligned |= choice.aligned
+        refused.update(choice.refused)
+        zero = zero.copy()
+        zero[list(alive)] = False
+        ready = _again(net, ready, blocks)
+
+
+def _again(net: nn.Module, ready: Prepared, blocks: tuple[str, ...]) -> Prepared:
+    masks = None
+    if blocks:
+        whole = survey(clone(net), ready.example.to(next(net.parameters()).dtype))
+        masks = MaskSet(whole.groups, whole.blocks)
+        masks.set_({BLOCK_PREFIX + block: torch.tensor(0.0) for block in blocks})
+    return prepare(net, masks, blocks, ready.example)
 
 
 def _within_budget(
-    net: nn.Module, channel_map: ChannelMap, order: Sequence[tuple[str, int]], values: Mapping[str, Tensor],
-    scoring: ScoreSettings, settings: PlanSettings, example: Tensor,
-) -> Plan:  # fmt: skip
-    """Bisect the number of removed channels; the cost is the aligned plan's."""
-    everything = _scored(net, channel_map, _first(order, len(order)), values, example)
-    structure = everything.ready.structure
-    groups = {group.name: group.roots for group in structure.channel_map.groups}
+    structure: Structure, order: Indices, scores: Scores, scoring: ScoreSettings, settings: PlanSettings
+) -> int:
+    """How many channels must go, by bisection; the cost is the aligned plan's."""
 
-    def state(number: int) -> Flags:
-        wanted = np.zeros(len(structure.roots), dtype=bool)
-        for name, listed in _first(order, number).items():
-            wanted[groups[name][listed]] = True
-        trial = Proposal(net, everything.ready, wanted, everything.scores, "scores")
-        return trial.choose(settings).kept
-
-    def spent(kept: Flags) -> int:
-        return int(getattr(predicted_cost(structure, net, kept, (), scoring.half), scoring.budget_of))
+    def spent(number: int) -> int:
+        wanted = allowed(structure, _flags(structure, order[:number]), settings)
+        choice: Choice = rounded(structure, wanted, scores, settings.multiple())
+        return int(
+            getattr(predicted_cost(structure, structure.net, choice.kept, (), scoring.half), scoring.budget_of)
+        )
 
     assert scoring.budget is not None
-    limit = scoring.budget * spent(structure.everything())
-    low, high = 0, len(order)
-    if spent(state(high)) > limit:
-        raise SurgeryError(f"{scoring.budget_of} cannot go below {spent(state(high))}; raise the budget or `most`")
+    limit, low, high = scoring.budget * spent(0), 0, len(order)
+    if spent(high) > limit:
+        raise SurgeryError(
+            f"{scoring.budget_of} cannot go below {spent(high)} at an alignment of {settings.multiple()} "
+            "channels; raise the budget or `most`, or lower `align`"
+        )
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if spent(state(middle)) <= limit else (middle + 1, high)
-    return _scored(net, channel_map, _first(order, low), values, example).plan(settings)
+        low, high = (low, middle) if spent(middle) <= limit else (middle + 1, high)
+    return low

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
-from toolkit.models.channels.coupling import positions
+from toolkit.models.channels.grouping import positions
 from toolkit.models.channels.labels import Indices
 from toolkit.models.groups import ChannelMap
 
@@ -70,3 +71,20 @@ class Structure:
     def count(self, labels: Indices, kept: Flags) -> int:
         """How many of these labelled positions are kept."""
         return int(kept[self.roots[labels]].sum())
+
+    def widths(self) -> dict[str, tuple[int, int]]:
+        """Output and input channels of every convolution that was traced."""
+        modules = {name.rpartition(".")[0] for name in self.convolutions}
+        found = {name: self.net.get_submodule(name) for name in modules}
+        return {n: (m.out_channels, m.in_channels) for n, m in found.items() if isinstance(m, _ConvNd)}
+
+    def unaligned(self, kept: Flags, align: int) -> tuple[str, ...]:
+        """Convolutions that will not be multiples of ``align``."""
+        named = []
+        for weight, groups in self.convolutions.items():
+            first, second = self.shape(weight, kept)[:2]
+            if groups > 1 and second * groups % align:
+                second = first * second // (self.shapes[weight][0] // groups)
+            if first % align or second % align:
+                named.append(weight.rpartition(".")[0])
+        return tuple(dict.fromkeys(named))

@@ -80,6 +80,25 @@ def _why(layer: str, groups: Sequence[ChannelGroup], plan: Plan) -> str:
     return "; ".join(dict.fromkeys(reasons))
 
 
+def describe_plan(plan: Plan) -> tuple[str, ...]:
+    """What a plan means beyond its layers, one sentence a line."""
+    lines = [f"source: {plan.source}; channels are multiples of {plan.align}"]
+    if plan.wire is not None:
+        kept = len(plan.wire.kept)
+        change = f"{plan.wire.before} -> {kept} channels, the cloud half is re-sliced"
+        lines.append(f"wire: {change if plan.wire.shrinks else f'{kept} channels, unchanged'}")
+    if plan.unaligned:
+        lines.append(f"not aligned, as in the dense network: {', '.join(plan.unaligned)}")
+    refused = {name: len(group.refused) for name, group in plan.groups.items() if group.refused}
+    if refused:
+        listed = ", ".join(f"{number} of {name}" for name, number in refused.items())
+        lines.append(f"kept because their removal would not be exact: {listed}")
+    if plan.created_biases:
+        lines.append(f"a bias is created in: {', '.join(plan.created_biases)}")
+    lines += [f"never cut: {layer} ({reason})" for layer, reason in plan.frozen.items()]
+    return tuple(lines)
+
+
 def format_rows(rows: Sequence[Row]) -> str:
     """The rows as a text table with a line of sums."""
     head = ("layer", "channels", "parameters", "MACs", "activation bytes", "why")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.unit.docs.blocks import PAGES, ROOT, Block, blocks_of, commands
+from toolkit.cli import app
 from toolkit.commands.reference import command_tree, commands_markdown, walk
 from toolkit.settings import RunSettings
 
@@ -50,7 +51,7 @@ def test_other_commands_and_their_options_exist(block: Block) -> None:
 def _check(words: list[str]) -> None:
     name, *arguments = words
     if name in ("patrol-edge", "own_edge.py"):
-        _parse(command_tree(), arguments)
+        _parse(command_tree(app), arguments)
     elif name == "make":
         targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
         assert set(arguments) <= targets, words
@@ -84,7 +85,7 @@ def _check_python(arguments: list[str]) -> None:
         path = ROOT.joinpath(*arguments[1].split("."))
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), arguments
     elif arguments[0] == "own_edge.py":
-        _parse(command_tree(), arguments[1:])
+        _parse(command_tree(app), arguments[1:])
     elif arguments[0].endswith(".py"):
         assert (ROOT / arguments[0]).exists(), arguments
 
@@ -109,8 +110,8 @@ def test_settings_in_the_text_are_settings(block: Block) -> None:
 
 
 def test_command_page_names_every_command() -> None:
-    text = commands_markdown()
-    for name, command in walk(command_tree()):
+    text = commands_markdown(app)
+    for name, command in walk(command_tree(app)):
         assert f"## {name}\n" in text
         for option in command.params:
             assert option.param_type_name == "argument" or option.opts[0] in text, (name, option.name)

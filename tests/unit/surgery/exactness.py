@@ -50,6 +50,12 @@ def slim_exactly(
     for name in ("macs", "activation_bytes"):
         change = sum(getattr(row, name)[1] - getattr(row, name)[0] for row in rows)
         assert getattr(before, name) + change == getattr(after, name)
+    layers = {layer.layer: layer for layer in after.per_layer}
+    for row in rows:
+        if row.after:
+            new = layers[row.layer]
+            said = (row.after, row.parameters[1], row.macs[1], row.activation_bytes[1])
+            assert said == (new.channels, new.parameters, new.macs, new.activation_bytes)
     assert after.parameters == sum(p.numel() for p in slim.parameters())
     return plan, slim.eval()
 

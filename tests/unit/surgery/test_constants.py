@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,14 +11,19 @@ from torch import Tensor, nn
 from tests.unit.surgery.exactness import EXACT, pictures
 from tests.unit.surgery.randomize import randomize
 from tests.unit.surgery.zoo import conv_bn
+from toolkit.models.groups import survey
 from toolkit.surgery import (
     PlanError,
     PlanSettings,
+    ScoreSettings,
     SurgeryError,
     apply_plan,
     deviation,
+    fold_masks,
     plan_from_lists,
     plan_from_zeros,
+    reference_masks,
+    slim_by_scores,
 )
 
 ONE = PlanSettings(align=1)
@@ -199,3 +206,43 @@ def test_padding_without_weights_makes_a_constant_differ_at_the_borders(pool: nn
     assert plan_from_zeros(net, ONE, pictures(1, 1)).groups["0.0"].removed == ()
     exact = nn.Sequential(net[0], nn.AvgPool2d(3, 1), net[2])
     assert plan_from_zeros(exact, ONE, pictures(1, 3)).groups["0.0"].removed == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("function", "kept"),
+    [
+        (torch.relu, True),
+        (lambda x: torch.nn.functional.hardswish(x) + x * 0.5, True),
+        (lambda x: x * torch.sigmoid(x), True),
+        (lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)), True),
+        (lambda x: torch.clamp(x, -1, 2), True),
+        (lambda x: torch.clamp(x, 0.1, 2), False),
+        (torch.sigmoid, False),
+        (lambda x: x + torch.sigmoid(x), False),
+        (lambda x: x + 1, False),
+        (torch.nn.functional.softplus, False),
+        (torch.cos, False),
+    ],
+)
+def test_where_zero_stays_zero(function: Callable[[Tensor], Tensor], kept: bool) -> None:
+    """Either way the slim network is exact; only the way in which its constants are found differs."""
+
+    class Body(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = conv_bn(3, 8, act="none"), nn.Conv2d(8, 5, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(function(self.stem(x)))
+
+    net = Body()
+    randomize(net, 0)
+    net = net.double().eval()
+    x = pictures(2, 10)
+    found = survey(net, x[:1])
+    assert bool(found.stirred[found.groups[0].roots].any()) is not kept
+    slimmed = slim_by_scores(net, ScoreSettings(ratio=0.5), ONE, x[:1])
+    reference = reference_masks(net, slimmed.plan, None, x[:1])
+    assert reference is not None
+    assert deviation(fold_masks(net, reference), slimmed.net, x).relative <= EXACT
+    assert len(slimmed.plan.groups["stem.0"].removed) in ((4,) if kept else (3,))

@@ -19,14 +19,21 @@ from toolkit.surgery import (
     apply_plan,
     cost,
     deviation,
+    fold_masks,
     format_rows,
     plan_from_lists,
     plan_from_masks,
     plan_from_scores,
+    plan_from_zeros,
     plan_table,
+    slim_by_masks,
+    slim_by_scores,
+    slim_by_zeros,
 )
 from toolkit.surgery.choose import alignment
+from toolkit.surgery.remove import check_alignment
 from toolkit.surgery.scores import score
+from toolkit.surgery.structure import Structure
 
 ONE = PlanSettings(align=1)
 X = pictures(1, 16)
@@ -224,3 +231,50 @@ def test_a_grouped_network_under_a_ratio() -> None:
 def test_masks_of_a_survey_keep_their_order() -> None:
     net = _net()
     assert [g.name for g in survey(net, X).groups] == [g.name for g in survey(net, X).groups]
+
+
+@pytest.mark.parametrize("align", [1, 8])
+def test_slimming_at_once_is_planning_and_applying(align: int) -> None:
+    net, settings, scoring = _net(), PlanSettings(align=align), ScoreSettings(ratio=0.4)
+    at_once = slim_by_scores(net, scoring, settings, X)
+    plan = plan_from_scores(net, scoring, settings, X)
+    assert at_once.plan == plan
+    assert deviation(apply_plan(net, None, plan, X), at_once.net, X).relative <= EXACT
+    dead = fold_masks(net, _half_masked(net))
+    found = slim_by_zeros(dead, settings, X)
+    assert removed(found.plan) > 0
+    assert found.plan == plan_from_zeros(dead, settings, X)
+    assert deviation(dead, found.net, X).relative <= EXACT
+    masked = slim_by_masks(net, _half_masked(net), settings, X)
+    assert masked.plan == plan_from_masks(net, _half_masked(net), settings, X)
+    assert deviation(dead, masked.net, X).relative <= EXACT
+
+
+def _half_masked(net: nn.Module) -> MaskSet:
+    masks = MaskSet(find_groups(net, X))
+    masks.set_({name: (torch.arange(len(value)) % 2).float() for name, value in masks.values().items()})
+    return masks
+
+
+def test_a_ratio_removes_what_the_network_without_those_channels_is() -> None:
+    """The kept channels' weights are untouched: the result is the dense network with the others set to zero."""
+    net = _net()
+    found = slim_by_scores(net, ScoreSettings(ratio=0.4), PlanSettings(align=8), X)
+    masks = MaskSet(find_groups(net, X))
+    zeros = {n: torch.ones(g.channels) for n, g in found.plan.groups.items()}
+    for name, group in found.plan.groups.items():
+        zeros[name][list(group.removed)] = 0
+        assert not group.constant
+    masks.set_(zeros)
+    assert deviation(fold_masks(net, masks), found.net, X).relative <= EXACT
+
+
+def test_a_convolution_that_is_not_aligned_after_all_is_refused() -> None:
+    net = _net()
+    plan = plan_from_scores(net, ScoreSettings(ratio=0.4), PlanSettings(align=8), X)
+    slim = apply_plan(net, None, plan, X)
+    dense = Structure(net, survey(net, X)).widths()
+    check_alignment(slim, dense, plan)
+    with pytest.raises(SurgeryError, match=r"stem\.0 has 10 channels, which is not aligned to 8"):
+        slim.get_submodule("stem.0").out_channels = 10
+        check_alignment(slim, dense, plan)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from toolkit.models.channels.labels import EVEN, collapse, level
-from toolkit.models.channels.trace import Known, Tracer
+from toolkit.models.channels.records import Known
+from toolkit.models.channels.trace import Tracer
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Call:
 
     def learn_unlabelled(self, first: int = 0) -> None:
         """The outputs from ``first`` on have no channels."""
+        if not any(tensor.numel() for tensor in self.outputs[first:]):
+            return
         const = min([int(collapse(item.const).min()) for item in self.known if item.const.numel()], default=EVEN)
         for tensor in self.outputs[first:]:
             zeros = torch.zeros((), dtype=torch.int64)

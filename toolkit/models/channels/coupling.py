@@ -1,22 +1,16 @@
-"""From one trace: the coupled groups, the places where masks act, the removable blocks."""
+"""From one trace: the places where masks act, the removable blocks, and what is frozen."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from toolkit.models.channels.labels import Indices, along, varying_dims
-from toolkit.models.channels.structures import (
-    ChannelGroup,
-    FrozenChannels,
-    MaskPoint,
-    Member,
-    ResidualBlock,
-)
-from toolkit.models.channels.trace import Production, Trace
+from toolkit.models.channels.records import Production, Trace
+from toolkit.models.channels.structures import FrozenChannels, ResidualBlock
 
 
 def frozen_roots(trace: Trace, roots: Indices) -> dict[int, str]:
@@ -28,10 +22,13 @@ def frozen_roots(trace: Trace, roots: Indices) -> dict[int, str]:
 
 def frozen_layers(trace: Trace, roots: Indices, frozen: dict[int, str]) -> tuple[FrozenChannels, ...]:
     found: dict[tuple[str, str], int] = defaultdict(int)
+    stays = np.zeros(len(roots), dtype=bool)
+    stays[list(frozen)] = True
     for production in trace.productions:
-        for root in roots[production.labels]:
-            if int(root) in frozen and production.in_edge:
-                found[production.module, frozen[int(root)]] += 1
+        mine = roots[production.labels]
+        if production.in_edge and stays[mine].any():
+            for root, number in zip(*np.unique(mine[stays[mine]], return_counts=True), strict=True):
+                found[production.module, frozen[int(root)]] += int(number)
     listed = [FrozenChannels(layer, number, reason) for (layer, reason), number in found.items()]
     named = {entry.layer for entry in listed}
     silent = [(module, reason) for module, reason in trace.unhandled.items() if module not in named]
@@ -92,6 +89,29 @@ def mask_points(net: nn.Module, trace: Trace) -> dict[str, Indices]:
     return points
 
 
+def stirred_roots(trace: Trace, roots: Indices, points: dict[str, Indices]) -> NDArray[np.bool_]:
+    """Sets that need not be zero everywhere when their masks are: ``(labels,)`` flags by root."""
+    flags = np.zeros(len(roots), dtype=bool)
+    stirred = list(trace.labels.stirred)
+    for layer in (*trace.productions, *trace.norms):
+        if layer.module not in points and not _follow(trace, layer.tensor):
+            stirred.append((layer.tensor, layer.labels))
+    for tensor, labels in stirred:
+        if not _only_gates(trace, tensor):
+            flags[roots[labels]] = True
+    return flags
+
+
+def _only_gates(trace: Trace, tensor: int) -> bool:
+    """Whether all that is made of a tensor is one factor of a product: what it gates stays zero where it was."""
+    uses = trace.uses.get(tensor, [])
+    if tensor in trace.gates:
+        return len(uses) == 1
+    if len(uses) != 1 or uses[0].kind not in ("pointwise", "move") or _is_sum(trace, uses[0].outputs[0]):
+        return False
+    return uses[0].outputs[0] != tensor and _only_gates(trace, uses[0].outputs[0])
+
+
 def _maskable(net: nn.Module, trace: Trace, point: Production) -> bool:
     """A leaf module that owns the weight and whose output has exactly these channels."""
     owner, _, leaf = point.parameter.rpartition(".")
@@ -103,93 +123,14 @@ def _maskable(net: nn.Module, trace: Trace, point: Production) -> bool:
         or any(True for _ in net.get_submodule(owner).children())
     ):
         return False
-    return _channel_dim(output.labels[0].shape, output.labels[0], point.labels) is not None
+    return channel_dim(output.labels[0].shape, output.labels[0], point.labels) is not None
 
 
-def _channel_dim(shape: tuple[int, ...], labels: Tensor, wanted: Indices) -> int | None:
+def channel_dim(shape: tuple[int, ...], labels: Tensor, wanted: Indices) -> int | None:
     dims = varying_dims(labels)
     if len(dims) != 1 or shape[dims[0]] != len(wanted):
         return None
     return dims[0] if bool((along(labels, dims[0]).numpy() == wanted).all()) else None
-
-
-def positions(trace: Trace, roots: Indices) -> Iterator[tuple[str, int, Indices]]:
-    """Every labelled dimension of every parameter with the coupled set at each position."""
-    for name, known in trace.parameters.items():
-        for plane in known.labels:
-            dims = [d for d in range(plane.dim()) if plane.stride(d) != 0 and plane.shape[d] > 1]
-            if len(dims) == 1:
-                index: list[int | slice] = [0] * plane.dim()
-                index[dims[0]] = slice(None)
-                yield name, dims[0], roots[plane[tuple(index)].numpy()]
-
-
-def coupled_groups(
-    trace: Trace, roots: Indices, points: dict[str, Indices], frozen: dict[int, str]
-) -> tuple[ChannelGroup, ...]:
-    wanted = {int(r) for p in trace.productions if p.in_edge for r in roots[p.labels]} - set(frozen) - {0}
-    wanted &= {int(r) for labels in points.values() for r in roots[labels]}
-    places: dict[int, dict[tuple[str, int], list[int]]] = {root: {} for root in sorted(wanted)}
-    for name, dim, found in positions(trace, roots):
-        for position, root in enumerate(found.tolist()):
-            if root in places:
-                places[root].setdefault((name, dim), []).append(position)
-    sets: dict[tuple[tuple[str, int, int], ...], list[int]] = defaultdict(list)
-    for root, where in places.items():
-        sets[tuple((name, dim, len(index)) for (name, dim), index in where.items())].append(root)
-    cut = set() if trace.cut is None else {int(r) for r in roots[trace.cut]}
-    names: dict[str, int] = defaultdict(int)
-    groups = []
-    for members in sets.values():
-        layers = _layers(trace, roots, set(members))
-        names[layers[0]] += 1
-        number = names[layers[0]]
-        groups.append(_group(trace, roots, points, members, places, layers, number, cut))
-    return tuple(groups)
-
-
-def _layers(trace: Trace, roots: Indices, members: set[int]) -> list[str]:
-    found = [p.module for p in trace.productions if members & set(roots[p.labels].tolist())]
-    return list(dict.fromkeys(found))
-
-
-def _group(
-    trace: Trace, roots: Indices, points: dict[str, Indices], members: list[int],
-    places: dict[int, dict[tuple[str, int], list[int]]], layers: list[str], number: int, cut: set[int],
-) -> ChannelGroup:  # fmt: skip
-    order = np.array(members, dtype=np.int64)
-    rank = np.full(len(roots) + 1, -1, dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    producers = []
-    for module, labels in points.items():
-        index = rank[roots[labels]]
-        if (index >= 0).any():
-            dim = _channel_dim(*_output(trace, module), labels)
-            producers.append(MaskPoint(module, dim if dim is not None else 1, index))
-    keys = places[members[0]]
-    own = tuple(Member(name, dim, np.array([places[r][name, dim] for r in members])) for name, dim in keys)
-    inputs = {c.parameter: c.module for c in trace.consumptions if set(roots[c.labels].tolist()) & set(members)}
-    width = max([m.index.shape[1] for m in own if m.parameter in _weights(trace) and m.dim == 0] or [1])
-    return ChannelGroup(
-        name=layers[0] if number == 1 else f"{layers[0]}#{number}",
-        channels=len(members),
-        width=width,
-        producers=tuple(producers),
-        layers=tuple(layers),
-        consumers=tuple(dict.fromkeys(inputs.values())),
-        members=own,
-        crosses_cut=bool(cut & set(members)),
-        roots=order,
-    )
-
-
-def _output(trace: Trace, module: str) -> tuple[tuple[int, ...], Tensor]:
-    labels = trace.module_outputs[module].labels[0]
-    return tuple(labels.shape), labels
-
-
-def _weights(trace: Trace) -> set[str]:
-    return {production.parameter for production in trace.productions}
 
 
 def residual_blocks(trace: Trace) -> tuple[ResidualBlock, ...]:

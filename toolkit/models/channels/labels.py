@@ -15,6 +15,7 @@ Indices = NDArray[np.int64]
 
 
 # How an element depends on the input and on its position. The least of what goes in comes out.
+MANY = 1 << 16  # pairs, beyond which repetitions are dropped at once
 VARYING, RAGGED, EVEN = 0, 1, 2  # varies with the input; constant, but padding shows; the same constant everywhere
 
 
@@ -23,10 +24,16 @@ class Labels:
     """Numbers channels, remembers which are coupled and which must stay.
 
     Label 0 stands for "no channel": an element that no removal ever touches.
+
+    Attributes:
+        count: labels so far.
+        frozen: labels that must stay, with the reason.
+        stirred: outputs of operators that make something else out of zero, with their labels.
     """
 
     count: int = 1
     frozen: dict[int, str] = field(default_factory=dict)
+    stirred: list[tuple[int, Indices]] = field(default_factory=list)
     _pairs: list[Indices] = field(default_factory=list)
 
     def new(self, number: int) -> Tensor:
@@ -36,25 +43,33 @@ class Labels:
 
     def unite(self, first: Tensor, second: Tensor) -> None:
         """Couple two broadcastable tensors of labels element by element; zeros are skipped."""
-        first, second = torch.broadcast_tensors(first, second)
-        for dim in range(first.dim()):
-            if first.stride(dim) == 0 and second.stride(dim) == 0 and first.shape[dim] > 1:
-                first, second = first.narrow(dim, 0, 1), second.narrow(dim, 0, 1)
-        pairs = torch.stack((first.reshape(-1), second.reshape(-1)), dim=1).numpy()
-        pairs = pairs[(pairs > 0).all(axis=1) & (pairs[:, 0] != pairs[:, 1])]
-        if len(pairs):
+        if first is second:
+            return
+        if first.dim() != 1 or first.shape != second.shape:
+            first, second = torch.broadcast_tensors(first, second)
+            steps = zip(first.stride(), second.stride(), strict=True)
+            index = tuple(0 if step == (0, 0) else slice(None) for step in steps)
+            first, second = first[index].reshape(-1), second[index].reshape(-1)
+        pairs = np.stack((first.numpy(), second.numpy()), axis=1)
+        if len(pairs) > MANY:
             keys = np.unique(pairs[:, 0] * self.count + pairs[:, 1])
-            self._pairs.append(np.stack((keys // self.count, keys % self.count), axis=1))
+            pairs = np.stack((keys // self.count, keys % self.count), axis=1)
+        self._pairs.append(pairs)
 
     def freeze(self, labels: Tensor, reason: str) -> None:
         """Forbid the removal of these channels and of all that is coupled to them."""
-        for label in torch.unique(collapse(labels)).tolist():
+        for label in np.unique(collapse(labels).numpy()).tolist():
             if label:
                 self.frozen.setdefault(label, reason)
+
+    def stir(self, labels: Tensor, output: Tensor) -> None:
+        """Note that a channel of zeros need not be one in this operator's output."""
+        self.stirred.append((id(output), np.unique(collapse(labels).numpy())))
 
     def solve(self) -> Indices:
         """Root of every label: the smallest label of its set. Shape ``(count,)``."""
         pairs = np.concatenate(self._pairs) if self._pairs else np.zeros((0, 2), dtype=np.int64)
+        pairs = pairs[(pairs > 0).all(axis=1)]
         graph = coo_matrix(
             (np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(self.count, self.count)
         )
@@ -64,18 +79,29 @@ class Labels:
         return roots[component]
 
 
+@dataclass
+class Numbers(Labels):
+    """Labels of a network whose coupling is known: they are counted and nothing else."""
+
+    def unite(self, first: Tensor, second: Tensor) -> None:
+        """Nothing: it is known."""
+
+    def freeze(self, labels: Tensor, reason: str) -> None:
+        """Nothing: it is known."""
+
+
 def collapse(labels: Tensor) -> Tensor:
     """The same labels without the repetitions of expanded dimensions."""
-    for dim in range(labels.dim()):
-        if labels.stride(dim) == 0 and labels.shape[dim] > 1:
-            labels = labels.narrow(dim, 0, 1)
-    return labels
+    if 0 not in labels.stride():
+        return labels
+    return labels[tuple(slice(0, 1) if step == 0 else slice(None) for step in labels.stride())]
 
 
 def varying_dims(labels: Tensor) -> list[int]:
     """Dimensions along which the labels are not all equal."""
-    small = collapse(labels)
-    return [d for d in range(small.dim()) if small.shape[d] > 1 and bool((small != small.narrow(d, 0, 1)).any())]
+    small = collapse(labels).numpy()
+    wide = [dim for dim, size in enumerate(small.shape) if size > 1]
+    return [dim for dim in wide if (small != small.take([0], axis=dim)).any()]
 
 
 def along(labels: Tensor, dim: int) -> Tensor:

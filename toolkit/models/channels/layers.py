@@ -17,7 +17,8 @@ from toolkit.models.channels.labels import (
     spread,
     varying_dims,
 )
-from toolkit.models.channels.trace import Consumption, Known, Production, Tracer
+from toolkit.models.channels.records import Consumption, Known, Production
+from toolkit.models.channels.trace import Tracer
 
 
 def _lookup(tracer: Tracer, tensor: Tensor | None) -> Known | None:
@@ -44,12 +45,18 @@ def _convolution(call: Call) -> str:
         _match(call.tracer, call.tracer.parameter_labels(bias, 0), produced, "bias of a convolution")
     bordered = any(int(p) != 0 for p in padding) or (transposed and any(int(s) != 1 for s in stride))
     _consume(call.tracer, weight, in_dim, line, const_in, uniform, value, bordered, groups > 1)
-    nonzero = (weight.tensor.detach() != 0).flatten(2).any(dim=2)
+    nonzero = _connected(weight.tensor.detach().flatten(2))
     fading = torch.where(value != 0, const_in.clamp(max=RAGGED), const_in) if bordered else const_in
     const = _const_out(nonzero, fading, transposed, groups)
     repeats = (call.args[0] if transposed else call.outputs[0]).shape[2:].numel()
     _produce(call.tracer, weight, call.outputs[0], produced, const, repeats, out_dim)
     return "mix"
+
+
+def _connected(kernels: Tensor) -> Tensor:
+    """Which kernels are not all zero: ``(O, I/g, k)`` to ``(O, I/g)``. Mostly one element of each says so."""
+    first = kernels[:, :, 0] != 0
+    return first if bool(first.all()) else (kernels != 0).any(dim=2)
 
 
 def _arriving(tracer: Tracer, x: Known, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -59,6 +66,8 @@ def _arriving(tracer: Tracer, x: Known, dim: int) -> tuple[Tensor, Tensor, Tenso
     if varying_dims(labels) not in ([], [dim]):
         tracer.trace.labels.unite(labels, spread(line, labels.shape, dim))
     const = lowest(x.const, dim)
+    if not bool(const.any()):
+        return line, const, torch.zeros(len(line), dtype=torch.bool), torch.zeros(len(line), dtype=torch.float64)
     values = x.tensor.detach().movedim(dim, 0).flatten(1).double()
     low, high = values.amin(dim=1), values.amax(dim=1)
     uniform = (const == EVEN) & ((high - low) <= 1e-12 * torch.maximum(low.abs(), high.abs()))
@@ -68,9 +77,10 @@ def _arriving(tracer: Tracer, x: Known, dim: int) -> tuple[Tensor, Tensor, Tenso
 
 def _match(tracer: Tracer, first: Tensor, second: Tensor, what: str) -> None:
     tracer.trace.labels.unite(first, second)
-    reason = tracer.where(f"{what} that has no channels of its own")
-    tracer.trace.labels.freeze(first[second == 0], reason)
-    tracer.trace.labels.freeze(second[first == 0], reason)
+    if (first.numpy() == 0).any() or (second.numpy() == 0).any():
+        reason = tracer.where(f"{what} that has no channels of its own")
+        tracer.trace.labels.freeze(first[second == 0], reason)
+        tracer.trace.labels.freeze(second[first == 0], reason)
 
 
 def _grouped(tracer: Tracer, line: Tensor, weight: Known, transposed: bool, groups: int) -> Tensor:
@@ -89,6 +99,8 @@ def _grouped(tracer: Tracer, line: Tensor, weight: Known, transposed: bool, grou
 
 def _const_out(nonzero: Tensor, const_in: Tensor, transposed: bool, groups: int) -> Tensor:
     """Level of every output channel, the lowest it reads. ``nonzero``: ``(O, I/g)``, transposed ``(I, O/g)``."""
+    if not bool(const_in.any()) and bool(nonzero.any(dim=0 if transposed else 1).all()):
+        return torch.full((nonzero.shape[1] * groups if transposed else len(nonzero),), VARYING, dtype=torch.uint8)
     if transposed:
         blocks = nonzero.reshape(groups, -1, nonzero.shape[1]).transpose(1, 2)
     else:
@@ -166,6 +178,8 @@ def _batch_norm(call: Call) -> str:
                 call.tracer.module, scale.origin, id(call.outputs[0]), line.numpy().copy(), call.tracer.in_edge
             )
         )
+    else:
+        call.tracer.trace.labels.stir(line, call.outputs[0])
     call.tracer.learn(call.outputs[0], [spread(line, call.outputs[0].shape, 1)], const)
     call.learn_unlabelled(1)
     return "norm" if scale is not None else "other"
@@ -187,6 +201,7 @@ def _mixing_norm(call: Call) -> str:
     flag = level(int(collapse(x.const).min()), x.const.shape)
     if per_channel:
         flag = spread(lowest(x.const, 1), x.const.shape, 1)
+    call.tracer.trace.labels.stir(x.labels[0], call.outputs[0])
     call.tracer.learn(call.outputs[0], [x.labels[0]], flag)
     call.learn_unlabelled(1)
     return "other"

@@ -7,7 +7,13 @@ from torch import Tensor
 
 from toolkit.models.channels.call import Call
 from toolkit.models.channels.labels import VARYING, collapse, varying_dims
-from toolkit.models.channels.trace import Addition, Known, Tracer
+from toolkit.models.channels.records import Addition, Known
+from toolkit.models.channels.trace import Tracer
+
+KEEP_ZERO = {
+    *("relu", "leaky_relu", "_prelu_kernel", "silu", "gelu", "hardswish", "mish", "elu", "celu", "tanh"),
+    *("mul", "abs", "neg"),
+}
 
 
 def combine(call: Call) -> str:
@@ -35,14 +41,29 @@ def combine(call: Call) -> str:
     elif name == "add" and len(known) == 2 and known[0].tensor.shape == known[1].tensor.shape:
         ids = (id(known[0].tensor), id(known[1].tensor))
         tracer.trace.additions.append(Addition(tracer.module, ids, tracer.in_edge))
+    if not _keeps_zero(call):
+        tracer.trace.labels.stir(labels, outputs[0])
     for tensor in outputs:
         tracer.learn(tensor, [labels], const)
     return "pointwise"
 
 
+def _keeps_zero(call: Call) -> bool:
+    """Whether zeros in a channel surely give zeros in that channel."""
+    name = call.base
+    if name in ("hardtanh", "clamp"):
+        low, high = (*call.args[1:3], None, None)[:2]
+        return isinstance(low, (int, float)) and low <= 0 and (high is None or high >= 0)
+    if name in ("add", "sub"):
+        return len(call.known) == 2 and all(
+            not item.origin and bool(collapse(item.labels[0]).numpy().all()) for item in call.known
+        )
+    return name in KEEP_ZERO
+
+
 def _leading(known: list[Known], shape: torch.Size) -> Tensor:
     """Labels of the operand that covers the most: an activation before a parameter."""
-    activations = [item for item in known if not item.origin and item.labels[0].any()]
+    activations = [item for item in known if not item.origin and item.labelled]
     pool = activations or known
     return max(pool, key=lambda item: item.tensor.numel()).labels[0].expand(shape)
 
@@ -65,14 +86,14 @@ def _operand(tracer: Tracer, item: Known, base: Tensor, shape: torch.Size) -> li
 
 def _merged(first: Tensor, second: Tensor) -> Tensor:
     """The first tensor's labels, and the second's where the first has none."""
-    if not second.any():
+    if bool(collapse(first).numpy().all()) or not collapse(second).numpy().any():
         return first
-    if not first.any():
-        return second
-    return first if bool((collapse(first) > 0).all()) else torch.where(first > 0, first, second)
+    return second if not collapse(first).numpy().any() else torch.where(first > 0, first, second)
 
 
 def _freeze_partners(tracer: Tracer, labels: Tensor, plane: Tensor) -> None:
+    if bool(collapse(plane).numpy().all()):
+        return
     a, b = torch.broadcast_tensors(collapse(labels), collapse(plane))
     alone = (a > 0) & (b == 0)
     if bool(alone.any()):

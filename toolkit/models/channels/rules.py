@@ -16,7 +16,8 @@ from toolkit.models.channels import layers
 from toolkit.models.channels.call import Call
 from toolkit.models.channels.labels import RAGGED, along, lowest, spread, varying_dims
 from toolkit.models.channels.pointwise import combine
-from toolkit.models.channels.trace import Binding, Known, Tracer
+from toolkit.models.channels.records import Binding, Known
+from toolkit.models.channels.trace import Tracer
 
 Rule = Callable[[Call], str]
 
@@ -55,7 +56,7 @@ POINTWISE = {
 def apply_rule(call: Call) -> str:
     """Give the outputs of one operator their labels; freeze what the operator mixes."""
     base = call.base
-    if not any(plane.any() for k in call.known for plane in k.labels) and base not in layers.RULES:
+    if not any(item.labelled for item in call.known) and base not in layers.RULES:
         call.learn_unlabelled()
         return _kind(base, call.func)
     rule = RULES.get(base) or layers.RULES.get(base)
@@ -259,6 +260,8 @@ def _reduce(call: Call) -> str:
     for dim in reversed(reduced):
         labels = labels.narrow(dim, 0, 1) if keep else labels.select(dim, 0)
         const = const.amin(dim=dim, keepdim=keep)
+    if call.base == "logsumexp":
+        call.tracer.trace.labels.stir(item.labels[0], call.outputs[0])
     if call.base not in ("mean", "amax", "amin", "max", "min"):
         const = torch.where(call.outputs[0] != 0, const.clamp(max=RAGGED), const)
     for tensor in call.outputs:
@@ -273,6 +276,7 @@ def _along_dim(call: Call) -> str:
     if dim in varying_dims(item.labels[0]):
         return _unknown(call)
     const = item.const.amin(dim=dim, keepdim=True).expand(item.const.shape).clamp(max=RAGGED)
+    call.tracer.trace.labels.stir(item.labels[0], call.outputs[0])
     for tensor in call.outputs:
         call.tracer.learn(tensor, item.labels, const)
     return "spatial"

@@ -10,135 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from toolkit.models.channels.labels import EVEN, VARYING, Indices, Labels, along, level, spread
+from toolkit.models.channels.labels import EVEN, VARYING, Labels, along, level, spread
+from toolkit.models.channels.records import Known, Trace, Use
 
 CUT = "@cut"
-
-
-@dataclass
-class Known:
-    """What is known of a tensor.
-
-    Attributes:
-        tensor: kept alive, so that its identity stays its own.
-        labels: one tensor of the same shape per labelled dimension of a parameter; exactly one for an activation.
-        const: level of every element, uint8: VARYING, RAGGED or EVEN.
-        origin: name of the parameter or buffer that this is, or a view of; empty for an activation.
-    """
-
-    tensor: Tensor
-    labels: tuple[Tensor, ...]
-    const: Tensor
-    origin: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Consumption:
-    """Input channels of one convolution or linear layer, as they arrive.
-
-    Attributes:
-        parameter: name of its weight; dimension ``dim`` of it is indexed by the channels.
-        labels: ``(I,)``.
-        const: ``(I,)``, True where a channel is the same for every input.
-        uniform: ``(I,)``, True where it is also the same at every position.
-        value: ``(I,)``, its value where const and uniform.
-        bordered: padding (or a stride of a transposed convolution) makes a constant's effect depend on position.
-        grouped: the inputs of a group feed this group's outputs only.
-    """
-
-    module: str
-    parameter: str
-    dim: int
-    labels: Indices
-    const: NDArray[np.bool_]
-    uniform: NDArray[np.bool_]
-    value: NDArray[np.float64]
-    bordered: bool
-    grouped: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Production:
-    """One convolution or linear layer, or one normalization.
-
-    Attributes:
-        labels: along its output's channels.
-        positions: output elements per channel and picture.
-        repeats: how often each element of the weight is multiplied, per picture.
-        out_dim: dimension of the weight that the output channels index.
-    """
-
-    module: str
-    parameter: str
-    tensor: int
-    labels: Indices
-    in_edge: bool
-    positions: int = 0
-    repeats: int = 0
-    out_dim: int | None = None
-
-
-@dataclass(frozen=True)
-class Use:
-    """One operator that read a tensor: how, where, and what it wrote."""
-
-    kind: str
-    module: str
-    outputs: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Binding:
-    """An integer attribute of a module that counts these channels (the bound of a split)."""
-
-    module: str
-    attribute: str
-    labels: Indices
-
-
-@dataclass(frozen=True)
-class Addition:
-    """A sum of two activations of one shape: candidate for the end of a residual block."""
-
-    module: str
-    operands: tuple[int, int]
-    in_edge: bool
-
-
-@dataclass(eq=False)
-class Trace:
-    """All that one run showed."""
-
-    labels: Labels = field(default_factory=Labels)
-    known: dict[int, Known] = field(default_factory=dict)
-    parameters: dict[str, Known] = field(default_factory=dict)
-    edge_parameters: set[str] = field(default_factory=set)
-    consumptions: list[Consumption] = field(default_factory=list)
-    productions: list[Production] = field(default_factory=list)
-    norms: list[Production] = field(default_factory=list)
-    sigmoids: set[int] = field(default_factory=set)
-    unhandled: dict[str, str] = field(default_factory=dict)
-    gates: set[int] = field(default_factory=set)
-    uses: dict[int, list[Use]] = field(default_factory=dict)
-    parents: dict[int, set[int]] = field(default_factory=dict)
-    equal_counts: list[tuple[Indices, ...]] = field(default_factory=list)
-    bindings: list[Binding] = field(default_factory=list)
-    additions: list[Addition] = field(default_factory=list)
-    module_inputs: dict[str, int] = field(default_factory=dict)
-    module_outputs: dict[str, Known] = field(default_factory=dict)
-    owners: dict[int, str] = field(default_factory=dict)
-    cut: Indices | None = None
-    outputs: list[Tensor] = field(default_factory=list)
 
 
 class _Functions(TorchFunctionMode):
@@ -165,14 +48,15 @@ class _Functions(TorchFunctionMode):
 class Tracer(TorchDispatchMode):
     """Sees every operator and hands it to its rule."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, labels: Labels) -> None:
         super().__init__()
         self.net = net
-        self.trace = Trace()
+        self.trace = Trace(labels)
         self.functions = _Functions()
         self.stack: list[str] = [""]
         self.in_edge = True
         self.batch = 1
+        self._paths = {id(module): path for path, module in net.named_modules()}
         self._names = {id(t): n for n, t in [*net.named_parameters(), *net.named_buffers()]}
 
     @property
@@ -222,7 +106,7 @@ class Tracer(TorchDispatchMode):
         from toolkit.models.channels.rules import apply_rule
 
         given = dict(kwargs or {})
-        inputs = list(flat_tensors((args, given)))
+        inputs = _arguments(args, given)
         known = [self.look(t) for t in inputs]
         out = func(*args, **given)
         outputs = list(flat_tensors(out))
@@ -239,31 +123,34 @@ class Tracer(TorchDispatchMode):
     def watching(self) -> Iterator[None]:
         """Follow which module is running, what it was given and what it gave."""
         with ExitStack() as stack:
-            for path, module in self.net.named_modules():
-                before = module.register_forward_pre_hook(self._enter(path))
-                after = module.register_forward_hook(self._leave(path), always_call=True)
-                stack.callback(before.remove)
-                stack.callback(after.remove)
+            stack.callback(register_module_forward_pre_hook(self._enter).remove)
+            stack.callback(register_module_forward_hook(self._leave, always_call=True).remove)
             stack.enter_context(self.functions)
             stack.enter_context(self)
             yield
 
-    def _enter(self, path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            self.stack.append(path)
-            if args and isinstance(args[0], Tensor):
-                self.trace.module_inputs[path] = id(args[0])
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        path = self._paths.get(id(module), self.module)
+        self.stack.append(path)
+        if args and isinstance(args[0], Tensor):
+            self.trace.module_inputs[path] = id(args[0])
 
-        return hook
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        path = self.stack.pop()
+        if isinstance(output, Tensor):
+            self.trace.module_outputs[path] = self.look(output)
+            self.trace.owners.setdefault(id(output), path)
 
-    def _leave(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            self.stack.pop()
-            if isinstance(output, Tensor):
-                self.trace.module_outputs[path] = self.look(output)
-                self.trace.owners.setdefault(id(output), path)
 
-        return hook
+def _arguments(args: Sequence[Any], given: Mapping[str, Any]) -> list[Tensor]:
+    """Tensors among an operator's arguments, also in lists."""
+    found: list[Tensor] = []
+    for value in (*args, *given.values()):
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [item for item in value if isinstance(item, Tensor)]
+    return found
 
 
 def flat_tensors(value: Any) -> Iterator[Tensor]:
@@ -281,7 +168,7 @@ def flat_tensors(value: Any) -> Iterator[Tensor]:
             yield from flat_tensors(getattr(value, name))
 
 
-def run_trace(net: nn.Module, example: Tensor) -> Trace:
+def run_trace(net: nn.Module, example: Tensor, labels: Labels | None = None) -> Trace:
     """Trace a network in evaluation mode, on the example's device and without gradients.
 
     A network with ``edge`` and ``heads`` (a ReidNet) is traced through both, so that the cut is marked and the
@@ -290,9 +177,10 @@ def run_trace(net: nn.Module, example: Tensor) -> Trace:
     Args:
         net: no masks attached.
         example: its input, for instance ``(1, 3, 128, 128)``.
+        labels: ``Numbers`` where only constants are asked for, because the coupling is known.
     """
     modes = [(module, module.training) for module in net.modules()]
-    tracer = Tracer(net.eval())
+    tracer = Tracer(net.eval(), Labels() if labels is None else labels)
     tracer.batch = example.shape[0]
     try:
         with torch.no_grad(), tracer.watching():

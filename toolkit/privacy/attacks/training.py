@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from toolkit.errors import AttackError
+from toolkit.errors import ArtifactError, AttackError
 from toolkit.privacy.codes import Indices, Pairs
 from toolkit.privacy.similarity import compare, ssim_tensor
 from toolkit.progress import track
@@ -218,7 +218,13 @@ class DecoderTraining:
             tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in state.items()}
         meta = {"step": str(self.step), "records": json.dumps(self.records), "identity": self._identity()}
         partial = path.with_name(path.name + ".partial")
-        save_file({k: v.detach().clone() for k, v in tensors.items()}, partial, metadata=meta)
+        try:
+            save_file({k: v.detach().clone() for k, v in tensors.items()}, partial, metadata=meta)
+        except SafetensorError as error:
+            partial.unlink(missing_ok=True)
+            raise ArtifactError(
+                f"cannot write {path}: {error}; free space and run the same command again"
+            ) from error
         partial.replace(path)
 
     def _load(self, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Published networks, rebuilt from their papers and permissively licensed definitions, without weights."""

@@ -1,0 +1,97 @@
+"""The predictor's results as a table in words and numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+
+from benchmarks import predictor_fit as fitting
+from benchmarks.predictor_rows import Row
+from targets.jetson.catalogue import find_module
+
+GAP = 1.2
+
+
+def markdown(
+    rows: list[Row], held_out: dict[str, np.ndarray], spreads: dict[str, float], final: fitting.Fit
+) -> str:
+    """The results file."""
+    observed = np.array([row.ms for row in rows])
+    lines = [
+        "# Predicted against published Jetson latencies", "",
+        f"{len(rows)} eligible rows of benchmarks/data/predictor_eligible.csv; every number below is of rows that "
+        "the fit did not see. All latencies here are *predicted* or published; none was measured by this project.",
+        "",
+        "Documented: clocks are stated or locked at their highest (target: median error at most 10 %). Others "
+        "name no power mode and are predicted at the highest clocks of the module (target: 20 %).", "",
+        "| left out | median error, documented | others | all | 90th percentile | in the 90 % interval |",
+        "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    documented = np.array([row.documented for row in rows])
+    for how, predicted in held_out.items():
+        errors = np.abs(predicted / observed - 1)
+        inside = _inside(rows, predicted, spreads)
+        lines.append(
+            f"| one {how} | {_percent(errors[documented])} ({documented.sum()}) | {_percent(errors[~documented])} "
+            f"({(~documented).sum()}) | {_percent(errors)} | {100 * np.quantile(errors, 0.9):.1f} % | "
+            f"{100 * inside.mean():.0f} % |"
+        )
+    lines += [
+        "",
+        "## By generation and source (one model left out)",
+        "",
+        *_groups(rows, held_out["model"], spreads),
+    ]
+    lines += ["", "## Order of devices", "", *_orders(rows, held_out)]
+    lines += ["", "## What a device without a stated power mode seems to have run at", "", *_nuisances(final)]
+    return "\n".join(lines) + "\n"
+
+
+def _percent(errors: np.ndarray) -> str:
+    return f"{100 * np.median(errors):.1f} %" if len(errors) else "-"
+
+
+def _inside(rows: list[Row], predicted: np.ndarray, spreads: dict[str, float]) -> np.ndarray:
+    widths = np.array([spreads[find_module(row.module).generation] for row in rows])
+    return np.abs(np.log(predicted / np.array([row.ms for row in rows]))) <= widths
+
+
+def _groups(rows: list[Row], predicted: np.ndarray, spreads: dict[str, float]) -> list[str]:
+    observed = np.array([row.ms for row in rows])
+    lines = [
+        "| generation | precision | source | rows | median error | in the interval |",
+        "|---|---|---|---|---|---|",
+    ]
+    keys = [(find_module(row.module).generation, row.precision, row.group) for row in rows]
+    inside = _inside(rows, predicted, spreads)
+    for key, count in sorted(Counter(keys).items()):
+        own = np.array([one == key for one in keys])
+        errors = np.abs(predicted[own] / observed[own] - 1)
+        lines.append(f"| {' | '.join(key)} | {count} | {_percent(errors)} | {100 * inside[own].mean():.0f} % |")
+    return lines
+
+
+def _orders(rows: list[Row], held_out: dict[str, np.ndarray]) -> list[str]:
+    """Pairs of devices on one network, precision and source whose published times differ by more than 20 %."""
+    lines = ["| left out | pairs | in the right order |", "|---|---|---|"]
+    pairs = [
+        (i, j)
+        for i, j in combinations(range(len(rows)), 2)
+        if (rows[i].graph, rows[i].precision, rows[i].group) == (rows[j].graph, rows[j].precision, rows[j].group)
+        and rows[i].module != rows[j].module
+        and max(rows[i].ms, rows[j].ms) / min(rows[i].ms, rows[j].ms) > GAP
+    ]
+    for how, predicted in held_out.items():
+        right = sum((predicted[i] > predicted[j]) == (rows[i].ms > rows[j].ms) for i, j in pairs)
+        lines.append(f"| one {how} | {len(pairs)} | {right} ({100 * right / len(pairs):.1f} %) |")
+    return lines
+
+
+def _nuisances(final: fitting.Fit) -> list[str]:
+    lines = ["| source | module | time against the highest clocks |", "|---|---|---|"]
+    lines += [
+        f"| {source} | {module} | x {factor:.2f} |" for (source, module), factor in sorted(final.slower.items())
+    ]
+    return lines

@@ -1,0 +1,131 @@
+"""Deployment over a real sshd on loopback, to devices whose file systems are recorded."""
+
+import getpass
+import shutil
+import socket
+import subprocess
+import time
+
+import pytest
+
+from targets.errors import DeployError
+from targets.jetson.bundle import write_bundle
+from targets.jetson.remote import DeployOptions, Host, deploy, deploy_all
+from tests.unit.targets.fake_device import calls, fake_root, set_mode, spec
+
+pytestmark = pytest.mark.system
+SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A running sshd with keys of its own: (port, options of ssh)."""
+    if not shutil.which(SSHD):
+        pytest.fail("sshd is missing; install it with: apt-get install openssh-server")
+    root = tmp_path_factory.mktemp("sshd")
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / name], check=True)
+    shutil.copy(root / "user.pub", root / "authorized_keys")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (root / "config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {root}/host\nAuthorizedKeysFile {root}/authorized_keys\n"
+        f"PidFile {root}/pid\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
+    )
+    public = (root / "host.pub").read_text().split()
+    (root / "known").write_text(f"[127.0.0.1]:{port} {public[0]} {public[1]}\n")
+    if getpass.getuser() == "root":
+        subprocess.run(["mkdir", "-p", "/run/sshd"], check=True)
+    process = subprocess.Popen([SSHD, "-D", "-e", "-f", root / "config"], stderr=subprocess.DEVNULL)
+    options = ("-i", str(root / "user"), "-o", f"UserKnownHostsFile={root}/known", "-o", "IdentitiesOnly=yes")
+    wait_for(port)
+    yield port, options
+    process.terminate()
+    process.wait()
+
+
+def wait_for(port):
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    pytest.fail("sshd did not start")
+
+
+@pytest.fixture
+def target(server, tmp_path):
+    """(host, options, folder on the device, root of its file system, archive)."""
+    port, ssh = server
+    root = fake_root(tmp_path / "root")
+    options = DeployOptions(str(tmp_path / "home"), ssh, str(root), attempts=2, profile_seconds=1)
+    archive = tmp_path / "demo.tar.gz"
+    write_bundle(spec(tmp_path / "networks"), archive)
+    return Host(f"{getpass.getuser()}@127.0.0.1", port), options, tmp_path / "home", root, archive
+
+
+def test_a_bundle_is_built_and_profiled_and_sent_once(target):
+    host, options, home, _, archive = target
+    first = deploy(host, archive, options)
+    assert first.build["rebuilt"] and first.build["equal"] == 1.0 and first.uploaded == archive.stat().st_size
+    assert first.metrics["provenance"] == "measured" and first.metrics["device"]["module"] == "orin-nano-8gb"
+    assert (home / "current").resolve().name == next(p.name for p in home.iterdir() if len(p.name) == 16)
+    again = deploy(host, archive, options)
+    assert not again.build["rebuilt"] and again.uploaded == 0
+
+
+def test_a_dropped_upload_goes_on(target):
+    host, options, home, _, archive = target
+    deploy(host, archive, options)
+    folder = (home / "current").resolve()
+    whole = archive.read_bytes()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "bundle.partial").write_bytes(whole[:1000])
+    assert deploy(host, archive, options).uploaded == len(whole) - 1000
+
+
+@pytest.mark.parametrize("left", [b"something else entirely", b"x" * 10_000_000])
+def test_a_wrong_partial_upload_is_replaced(target, left):
+    host, options, home, _, archive = target
+    deploy(host, archive, options)
+    folder = (home / "current").resolve()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "bundle.partial").write_bytes(left)
+    (folder / "bundle.unpacking").mkdir()
+    assert deploy(host, archive, options).uploaded == archive.stat().st_size
+    assert not (folder / "bundle.unpacking").exists()
+
+
+def test_a_killed_deploy_leaves_the_engine_in_use(target, tmp_path):
+    host, options, home, root, archive = target
+    before = deploy(host, archive, options)
+    set_mode(root, "wrong")
+    other = tmp_path / "other.tar.gz"
+    write_bundle(spec(tmp_path / "networks", name="other"), other)
+    with pytest.raises(DeployError, match=r"PT400: the engine's codes differ"):
+        deploy(host, other, options)
+    set_mode(root, "right")
+    assert deploy(host, archive, options).build["key"] == before.build["key"]
+    assert deploy(host, other, options).build["rebuilt"]
+    assert (home / "previous").resolve() != (home / "current").resolve()
+
+
+def test_an_unknown_host_key_is_refused(target, tmp_path):
+    host, options, _, root, archive = target
+    (tmp_path / "empty").write_text("")
+    strange = DeployOptions(options.folder, ("-o", f"UserKnownHostsFile={tmp_path}/empty", *options.ssh))
+    with pytest.raises(DeployError, match="host key is not known or has changed"):
+        deploy(host, archive, strange)
+    assert not calls(root)
+
+
+def test_several_devices_at_once_and_one_out_of_reach(target):
+    host, options, _, _, archive = target
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        closed = probe.getsockname()[1]
+    found = deploy_all([host, Host(host.name, closed)], archive, options)
+    assert found[0].error == "" and "nothing listens there" in found[1].error

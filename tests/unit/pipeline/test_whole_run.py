@@ -1,0 +1,213 @@
+"""All eleven stages on a tiny fleet: what is left, what is skipped, what is made again."""
+
+import math
+import shutil
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from tests.unit.pipeline.commands import hashes, read_json, sha256
+from toolkit.metrics import MetricSet
+from toolkit.stages import ORDER
+
+DENSE, SLIM, INT8 = (
+    "dense-fp32-float-w8-onnxruntime",
+    "slim-fp32-float-w8-onnxruntime",
+    "slim-int8-cpu-w8-onnxruntime",
+)
+
+
+def stages_that_ran(outcome):
+    """Names of the stages that the log says were done."""
+    return [line.split("] ")[1].split(":")[0] for line in outcome.lines if ": done in" in line]
+
+
+def skipped(outcome):
+    return [line.split("] ")[1].split(":")[0] for line in outcome.lines if line.endswith("unchanged, skipped")]
+
+
+def test_every_stage_ran_and_every_file_is_in_the_manifest(finished):
+    assert stages_that_ran(finished.outcome) == list(ORDER)
+    run = finished.run
+    assert list(run.manifest.stages) == list(ORDER)
+    for stage, record in run.manifest.stages.items():
+        folder = run.root / stage
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert files == set(record.artifacts), stage
+        for name, artifact in record.artifacts.items():
+            assert sha256(folder / name) == artifact.sha256
+            assert (folder / name).stat().st_size == artifact.size
+    assert not list(run.root.glob("*.partial"))
+    assert {path.name for path in run.root.iterdir() if path.is_file()} == {"manifest.json", ".lock"}
+
+
+def test_stages_are_recorded_with_the_inputs_that_made_them(finished):
+    stages = finished.run.manifest.stages
+    assert stages["data"].inputs == {}
+    assert stages["slim"].inputs == {name: stages[name].digest() for name in ("data", "train")}
+    assert stages["check"].inputs == {"report": stages["report"].digest()}
+
+
+def test_manifest_says_what_made_the_run(finished):
+    manifest = finished.run.manifest
+    assert manifest.settings["seed"] == 1
+    assert manifest.settings["model"]["backbone"] == "resnet18"
+    assert "torch" in manifest.environment["packages"]
+    assert "cores" in manifest.environment["machine"]
+
+
+def test_duration_and_disk_are_said_before_anything_is_done(finished):
+    first = finished.outcome.lines[0]
+    assert "run tiny: about" in first
+    assert "MiB of disk" in first
+    assert "[1/11] data:" in finished.outcome.lines[1]
+
+
+def test_output_ends_with_the_report_and_the_verdict(finished):
+    lines = finished.outcome.out.splitlines()
+    assert lines == [f"report: {finished.runs / 'tiny' / 'report' / 'report.html'}", "check: 1 passed, 0 failed"]
+
+
+def test_log_lines_are_plain_when_not_on_a_terminal(finished):
+    assert "\x1b" not in finished.outcome.log + finished.outcome.out
+    assert "[11/11] check: done" in finished.outcome.lines[-1]
+
+
+def test_report_is_one_file(finished):
+    page = finished.run.path("report", "report.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    for outside in ('src="http', "src='http", 'rel="stylesheet"', "<script src", 'src="/', "url(http"):
+        assert outside not in page
+    assert "data:image/" in page
+    for key in (DENSE, SLIM, INT8):
+        assert key in page
+
+
+def test_every_metric_says_where_it_comes_from(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    assert len(metrics) > 50
+    body = read_json(finished.run.path("report", "metrics.json"))
+    for row in body["metrics"]:
+        jetson = row["machine"].startswith("orin-nano-8gb")
+        assert row["provenance"] == ("predicted" if jetson else "measured"), row
+        assert row["n"] >= 1, row
+        assert row["unit"] is not None and "unit" in row
+        assert row["machine"], row
+        assert math.isfinite(row["value"]), row
+    names = {row["name"] for row in body["metrics"]}
+    assert names >= {
+        "reid.map",
+        "reid.rank1",
+        "reid.rank5",
+        "reid.minp",
+        "privacy.ssim",
+        "privacy.psnr",
+        "privacy.measurable",
+        "privacy.floor_ssim",
+        "latency.p50",
+        "latency.p90",
+        "latency.p99",
+        "latency.ratio",
+        "throughput",
+        "memory.peak",
+        "size.engine",
+        "wire.bytes_raw",
+        "edge.macs",
+        "slim.deviation",
+    }
+    can_tell = {row["value"] for row in body["metrics"] if row["name"] == "privacy.measurable"}
+    assert ("privacy.r2" in names) == ("privacy.ssim_normalized" in names) == (1.0 in can_tell), (
+        "absent, never zero"
+    )
+    for name in ("reid.map", "privacy.ssim", "latency.p50", "wire.bytes_raw"):
+        measured = [row for row in body["metrics"] if row["name"] == name and row["provenance"] == "measured"]
+        assert {row["variant"] for row in measured} == {DENSE, SLIM, INT8}
+
+
+def test_wire_bytes_are_the_codes_of_the_cut(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    raw = {item.variant: item.value for item in metrics if item.name == "wire.bytes_raw"}
+    assert raw[DENSE] == 32 * 4 * 4
+    assert raw[INT8] == raw[SLIM] <= raw[DENSE]
+    macs = {item.variant: item.value for item in metrics if item.name == "edge.macs"}
+    assert macs[INT8] == macs[SLIM] < 0.7 * macs[DENSE], "asked for was one half, aligned to 8 channels"
+
+
+def test_junit_and_verdicts_agree(finished):
+    tree = ElementTree.parse(finished.run.path("check", "junit.xml")).getroot()
+    suite = tree if tree.tag == "testsuite" else tree.find("testsuite")
+    verdicts = read_json(finished.run.path("check", "verdicts.json"))
+    assert int(suite.get("tests")) == len(verdicts) == len(suite.findall("testcase")) == 1
+    assert int(suite.get("failures")) == 0
+    assert verdicts[0]["ok"] is True
+
+
+def test_second_run_skips_every_stage(repeated):
+    before = hashes(repeated.run, *ORDER)
+    outcome = repeated.again()
+    assert outcome.code == 0
+    assert skipped(outcome) == list(ORDER)
+    assert stages_that_ran(outcome) == []
+    assert "about" not in outcome.lines[0], "nothing is left to be announced"
+    assert hashes(repeated.run, *ORDER) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "made_again"),
+    [
+        ("evaluate.bootstrap=150", ["evaluate", "report", "check"]),
+        ("quantize.percentile=99.9", ["quantize", "build", "profile", "attack", "evaluate", "report", "check"]),
+    ],
+)
+def test_changed_setting_makes_again_what_depends_on_it(copied, change, made_again):
+    outcome = copied.again("--set", change)
+    assert outcome.code == 0, outcome.log
+    announced = outcome.lines[0].partition("(")[2]
+    assert made_again[0] in announced and "train" not in announced
+    ran = stages_that_ran(outcome)
+    assert ran == [stage for stage in made_again if stage in ran]
+    # What is made again and comes out the same bytes stops there.
+    assert set(made_again) - set(ran) <= set(made_again[1:])
+    assert made_again[0] in ran and "report" in ran
+    assert skipped(outcome) == [stage for stage in ORDER if stage not in ran]
+
+
+def test_failed_limit_ends_with_exit_code_one(copied):
+    limits = "check.limits=[{metric: reid.map, variant: slim-int8-*, min: 1.1}, {metric: absent.metric, max: 1}]"
+    outcome = copied.again("--set", limits)
+    assert outcome.code == 1
+    assert outcome.out.splitlines()[-1] == "check: 0 passed, 2 failed"
+    assert sum(line.startswith("FAILED") for line in outcome.out.splitlines()) == 2
+    suite = ElementTree.parse(copied.run.path("check", "junit.xml")).getroot()
+    assert len(list(suite.iter("failure"))) == 2
+    assert copied.again("--set", limits).code == 1, "a skipped check still fails"
+
+
+def test_deleted_stage_is_made_again(copied):
+    before = hashes(copied.run, "quantize")
+    shutil.rmtree(copied.runs / "tiny" / "quantize")
+    outcome = copied.again()
+    assert outcome.code == 0, outcome.log
+    assert stages_that_ran(outcome) == ["quantize"]
+    assert "quantize: its folder is gone" in outcome.log
+    assert hashes(copied.run, "quantize") == before
+
+
+def test_jetsons_are_predicted_and_never_called_measured(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    predicted = [metric for metric in metrics if metric.provenance == "predicted"]
+    assert {(metric.name, metric.variant.split("-")[1]) for metric in predicted} == {
+        (name, precision) for name in ("latency.p50", "memory.peak") for precision in ("fp16", "int8")
+    }
+    assert all(metric.machine.startswith("orin-nano-8gb, ") and metric.interval for metric in predicted)
+    assert {metric.provenance for metric in metrics if metric.variant.endswith("-tensorrt")} == {"predicted"}
+    assert "Jetson Orin Nano" in finished.run.path("report", "report.html").read_text(encoding="utf-8")
+
+
+def test_certificates_are_given_for_every_variant(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    for key in (DENSE, SLIM, INT8):
+        for content in ("occupants", "background"):
+            found = metrics.find(f"privacy.certificate.{content}", key)
+            assert len(found) == 1
+            assert 0 < found[0].value <= 1
