@@ -15,6 +15,7 @@ from toolkit.stages.build import VARIANTS
 from toolkit.stages.check import judge
 from toolkit.stages.data import RunData
 from toolkit.stages.export import networks_of, wire_of
+from toolkit.stages.predicted import PREDICTIONS
 from toolkit.stages.profile import LATENCY
 from toolkit.variants import Variant
 
@@ -86,6 +87,7 @@ def report_input(context: Context) -> Any:
         pictures=_grid(context, data, attacks),
         contains_real_pictures=not data.synthetic,
         wire=_wire(context),
+        devices=_devices(context),
         manifest=run.manifest.model_dump(mode="json", exclude={"settings"}),
         settings=yaml.safe_dump(settings.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
         notes=_notes(context),
@@ -225,6 +227,38 @@ def _wire(context: Context) -> tuple[Any, ...]:
         note = f"{fmt.bits} bits, step {fmt.step:.6g}, codes {fmt.low} to {fmt.high}"
         facts.append(Fact(f"{network} wire", shape, note))
     return tuple(facts)
+
+
+def _devices(context: Context) -> Any:
+    from toolkit.reporting.input import Table
+
+    rows = context.read_json("profile", PREDICTIONS)["rows"]
+    if not rows:
+        return None
+    cells = tuple(
+        (
+            row["device"],
+            row["mode"],
+            f"{row['network']} {row['precision'].upper()}",
+            "{:.3g} ({:.3g} to {:.3g})".format(*row["latency_ms"]),
+            "{:.3g}".format(row["memory_mb"][0]),
+            f"{row['launch_share']:.0%}",
+        )
+        for row in rows
+    )
+    columns = (
+        "device",
+        "power mode",
+        "edge half",
+        "#latency in ms (90 % interval)",
+        "#memory in MB",
+        "#launching",
+    )
+    caption = (
+        "Edge half with TensorRT at batch 1. Memory is weights and activations, without the runtime. Launching is "
+        "the share of the time that does not shrink with the channels."
+    )
+    return Table(columns, cells, caption, "predicted")
 
 
 def _notes(context: Context) -> tuple[str, ...]:

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-import pytest
 import yaml
 
 from toolkit import cli
 from toolkit.runs import RunFolder
 
-ONE_WORKER = pytest.mark.xdist_group("pipeline")  # so that the tiny run is made once
 ROOT = Path(__file__).resolve().parents[3]
 SCHEDULE = {"epochs": 2, "identities": 4, "augmentations": 1, "precision": "fp32"}
 LAST = SCHEDULE | {"epochs": 1}
@@ -109,7 +107,7 @@ def start(*arguments: object, before: str = "") -> subprocess.Popen:
     )
 
 
-def wait(process: subprocess.Popen, seconds: float = 120) -> Outcome:
+def wait(process: subprocess.Popen, seconds: float = 300) -> Outcome:
     """Wait for a process that :func:`start` began."""
     out, err = process.communicate(timeout=seconds)
     return Outcome(process.returncode, out, tuple(err.splitlines()))

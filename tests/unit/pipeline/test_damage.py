@@ -2,10 +2,8 @@
 
 import pytest
 
-from tests.unit.pipeline.commands import ONE_WORKER, hashes
+from tests.unit.pipeline.commands import hashes
 from toolkit.stages import ORDER
-
-pytestmark = ONE_WORKER
 
 FILES = [
     "data/pictures.npy",

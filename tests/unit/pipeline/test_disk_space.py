@@ -8,12 +8,10 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from tests.unit.pipeline.commands import ONE_WORKER, hashes, patrol_edge, start, wait, write_config
+from tests.unit.pipeline.commands import hashes, patrol_edge, start, wait, write_config
 from toolkit import arrays
 from toolkit.runs import RunFolder
 from toolkit.stages import ORDER
-
-pytestmark = ONE_WORKER
 
 Usage = namedtuple("Usage", "total used free")
 

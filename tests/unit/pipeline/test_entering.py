@@ -5,13 +5,11 @@ import pytest
 import torch
 import torch.nn as nn
 
-from tests.unit.pipeline.commands import ONE_WORKER, patrol_edge, read_json, write_config
+from tests.unit.pipeline.commands import patrol_edge, read_json, write_config
 from toolkit.metrics import MetricSet
 from toolkit.models.architecture import Architecture
 from toolkit.models.network import build_network
 from toolkit.runs import RunFolder
-
-pytestmark = ONE_WORKER
 
 LIMITS = [{"metric": "reid.map", "variant": "*-int8-*", "min": 0.0}]
 

@@ -4,11 +4,9 @@ import signal
 
 import pytest
 
-from tests.unit.pipeline.commands import ONE_WORKER, hashes, patrol_edge, start, wait, write_config
+from tests.unit.pipeline.commands import hashes, patrol_edge, start, wait, write_config
 from toolkit.patrol import trainer
 from toolkit.runs import RunFolder
-
-pytestmark = ONE_WORKER
 
 DIE = "    os.kill(os.getpid(), signal.SIGKILL)\n"
 HEAD = "import os, signal\n"

@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.unit.datasets import folders
-from tests.unit.pipeline.commands import ONE_WORKER, patrol_edge, read_json, write_config
+from tests.unit.pipeline.commands import patrol_edge, read_json, write_config
 from toolkit.runs import RunFolder
-
-pytestmark = ONE_WORKER
 
 
 def data_stage(tmp_path, **section):

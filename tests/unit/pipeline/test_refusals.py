@@ -1,16 +1,12 @@
 """Wrong settings and wrong data: one line that says what to do, exit code 2, nothing half-written."""
 
-import shutil
-
 import cv2
 import numpy as np
 import pytest
 
 from tests.unit.datasets import folders
-from tests.unit.pipeline.commands import ONE_WORKER, patrol_edge, start, wait, write_config
+from tests.unit.pipeline.commands import patrol_edge, start, wait, write_config
 from toolkit.runs import RunFolder
-
-pytestmark = ONE_WORKER
 
 
 def two_camera_config(tmp_path, **data):
@@ -190,4 +186,3 @@ def test_renamed_artifact_folder_is_not_taken_for_a_stage(copied):
     outcome = copied.again()
     assert outcome.code == 0
     assert copied.run.manifest.stages["check"].artifacts.keys() == record.artifacts.keys()
-    shutil.rmtree(copied.runs)
