@@ -51,6 +51,7 @@ test-system: env
 test-full: env
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/unit
 	$(BIN)/pytest -m system tests/system
+	$(MAKE) docs dist
 
 docs: env
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[docs]'

@@ -58,8 +58,17 @@ class Section:
         if drawn:
             self.blocks.append(Block("charts", charts=drawn))
 
+    def more_charts(self, title: str, *charts: Chart | None) -> None:
+        """Charts that few readers need, closed at first."""
+        drawn = tuple(chart for chart in charts if chart is not None)
+        if drawn:
+            self.blocks.append(Block("more_charts", title=title, charts=drawn, closed=True))
+
     def table(self, caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
-        """A table; a column whose title starts with ``#`` holds numbers. Long tables are closed at first."""
+        """A table; a column whose title starts with ``#`` holds numbers. Long tables are closed at first.
+
+        Lines of a cell after the first are set small.
+        """
         if rows:
             self.blocks.append(_table(caption, columns, rows))
 

@@ -214,7 +214,7 @@ def _grid(context: Context, data: RunData, attacks: dict[str, Any]) -> Any:
             title = f"{variant.network} {variant.precision.upper()}, {attacker.label}"
             rows.append(PictureRow(title, pictures, scores))
     originals = first.reconstructions["original"][:count]
-    return PictureGrid(originals, tuple(rows), note="test pictures at even distances, the same for every row")
+    return PictureGrid(originals, tuple(rows), note="Test pictures at even distances, the same in every row.")
 
 
 def _wire(context: Context) -> tuple[Any, ...]:
@@ -273,7 +273,13 @@ def _notes(context: Context) -> tuple[str, ...]:
 
 
 def _warnings(attacks: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{key}: {problem}" for key, result in attacks.items() for problem in result.all_problems())
+    """What speaks against the attacks, each once, with the variants that it holds for."""
+    found: dict[str, list[str]] = {}
+    for key, result in attacks.items():
+        variant = Variant.from_key(key)
+        for problem in result.all_problems():
+            found.setdefault(problem, []).append(f"{variant.network} {variant.precision.upper()}")
+    return tuple(f"{problem}; on {', '.join(dict.fromkeys(titles))}" for problem, titles in found.items())
 
 
 def report_path(run_folder: Path) -> Path:
