@@ -74,29 +74,41 @@ def _row(one: Split) -> dict[str, Any]:
 
 def _table(found: tuple[Split, ...]) -> Table:
     first = found[0].edge
-    title = f"Cuts on {first.module}, mode {first.mode}, {first.precision}"
     caption = (
-        "edge (low and high of the 90 % interval), MB and mJ are predicted; over: limits that the cut breaks; "
-        "keep: share of the channels that PATROL may keep for it to fit; less: MACs that are gone then"
+        "edge (with the ends of its 90 % interval), MB and mJ are predicted; over: limits that the cut breaks; "
+        "keep: channels that PATROL may keep for it to fit; less: MACs that are gone then"
     )
+    title = f"Cuts on {first.module}, mode {first.mode}, {first.precision}"
     table = Table(title=title, caption=caption, box=None, padding=(0, 1), pad_edge=False)
-    columns = ("cut", "edge ms", "low", "high", "kB", "wire ms", "cloud", "total", "MB", "mJ", "privacy")
-    for column in (*columns, "over", "keep", "less"):
-        table.add_column(column, justify="left" if column == "cut" else "right")
-    for one in found:
-        edge, latency = one.edge, one.edge.latency_ms
-        table.add_row(
-            one.cut,
-            *(f"{value:.2f}" for value in (latency.value, latency.low, latency.high)),
-            f"{one.wire_bytes / 1000:.1f}",
-            f"{one.wire_ms:.1f}",
-            "-" if one.cloud_ms is None else f"{one.cloud_ms:.2f}",
-            f"{one.total_ms.value:.1f}",
-            f"{edge.memory_mb.value:.1f}",
-            "-" if edge.energy_mj is None else f"{edge.energy_mj.value:.0f}",
-            "-" if one.privacy is None else f"{one.privacy:.3f}",
-            ",".join(one.over) or "-",
-            "none" if one.fitting_width is None else f"{one.fitting_width:.1%}",
-            "-" if one.removed is None else f"{one.removed:.0%}",
-        )
+    cells = [_cells(one) for one in found]
+    for column in tuple(cells[0]):
+        texts = [row[column] for row in cells]
+        if any(text != "-" for text in texts) or column in ("cut", "over"):
+            table.add_column(column, justify="left" if column == "cut" else "right", no_wrap=True)
+        else:
+            for row in cells:
+                del row[column]
+    for row in cells:
+        table.add_row(*row.values())
     return table
+
+
+def _cells(one: Split) -> dict[str, str]:
+    edge, latency = one.edge, one.edge.latency_ms
+    dense = not one.over
+    return {
+        "cut": one.cut,
+        "edge": f"{latency.value:.2f}",
+        "low": f"{latency.low:.2f}",
+        "high": f"{latency.high:.2f}",
+        "wire": f"{one.wire_ms:.1f}",
+        "cloud": "-" if one.cloud_ms is None else f"{one.cloud_ms:.2f}",
+        "total": f"{one.total_ms.value:.1f}",
+        "kB": f"{one.wire_bytes / 1000:.0f}",
+        "MB": f"{edge.memory_mb.value:.1f}",
+        "mJ": "-" if edge.energy_mj is None else f"{edge.energy_mj.value:.0f}",
+        "privacy": "-" if one.privacy is None else f"{one.privacy:.3f}",
+        "over": ",".join(one.over) or "-",
+        "keep": "-" if dense else "none" if one.fitting_width is None else f"{one.fitting_width:.0%}",
+        "less": "-" if dense or one.removed is None else f"{one.removed:.0%}",
+    }
