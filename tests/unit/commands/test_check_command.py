@@ -93,7 +93,9 @@ def test_baseline_run_is_built_again_and_timed_in_turns(
     outcome = patrol_edge(
         "check", run.name, "--runs", run.parent, "--limits", file, "--baseline", "before", "--json"
     )
-    (verdict,) = json.loads(outcome.out)["verdicts"]
+    verdicts = json.loads(outcome.out)["verdicts"]
+    assert len(verdicts) == 1, verdicts
+    (verdict,) = verdicts
     assert (outcome.code, verdict["ok"]) == ((0, True) if holds else (1, False)), verdict["why"]
     assert "interleaved" in verdict["why"]
     assert (verdict["value"] < 1.5) == holds
