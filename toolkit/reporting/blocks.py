@@ -10,6 +10,8 @@ from toolkit.reporting.svg import Chart
 
 MAX_ROWS = 400
 OPEN_ROWS = 16
+BESIDE_LENGTH = 24
+"""Longest text, in characters, of a table that stands beside a chart."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,9 @@ class Section:
     def beside(
         self, chart: Chart | None, caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]
     ) -> None:
-        """A chart with its table beside it, where there is room."""
-        if chart is None or len(rows) > OPEN_ROWS:
+        """A chart with its table beside it, where there is room; a table with long texts goes below it."""
+        wide = any(len(cell) > BESIDE_LENGTH for row in rows for cell in row[1:])
+        if chart is None or wide or len(rows) > OPEN_ROWS:
             self.chart(chart)
             self.table(caption, columns, rows)
             return

@@ -26,7 +26,7 @@ class ReportStage(Stage):
     """``metrics.json``, ``report.html`` and ``report.md``."""
 
     name = "report"
-    version = 1
+    version = 3
     sections = ("report", "check")
     inputs = ("data", *MEASURING)
 
