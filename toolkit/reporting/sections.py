@@ -123,10 +123,10 @@ def _quantization(data: ReportInput) -> Section:
         left = sum(decision.threshold is None for decision in data.quantization)
         total = len(data.quantization)
         section.say(f"{total - left} of {total} tensors are quantized; {left} stay in floating point.")
-    caption = "What the score loses when only this layer is quantized."
+    caption = "What quantizing one layer alone costs at the wire."
     section.chart(
         *(_error_chart(data, unit) for unit in _ERRORS),
-        plots.bars_chart("sensitivity", caption, data.sensitivity, "loss of score"),
+        plots.bars_chart("sensitivity", caption, data.sensitivity, "loss of signal to noise at the wire, dB"),
     )
     rows = [
         (

@@ -15,8 +15,10 @@ from toolkit.stages.build import VARIANTS
 from toolkit.stages.check import judge
 from toolkit.stages.data import RunData
 from toolkit.stages.export import networks_of, wire_of
+from toolkit.stages.plates import plate_grid
 from toolkit.stages.predicted import PREDICTIONS
 from toolkit.stages.profile import LATENCY
+from toolkit.stages.quantize import SENSITIVITY
 from toolkit.variants import Variant
 
 MEASURING = ("train", "slim", "export", "quantize", "build", "profile", "attack", "evaluate")
@@ -26,7 +28,7 @@ class ReportStage(Stage):
     """``metrics.json``, ``report.html`` and ``report.md``."""
 
     name = "report"
-    version = 3
+    version = 4
     sections = ("report", "check")
     inputs = ("data", *MEASURING)
 
@@ -79,12 +81,14 @@ def report_input(context: Context) -> Any:
         curves=curves,
         channels=_channels(context),
         quantization=_quantization(context),
+        sensitivity=_sensitivity(context),
         latency_samples={key: np.array(samples) for key, samples in latency["samples_ms"].items()},
         ratios=_ratios(latency),
         layer_times=_layer_times(latency),
         attackers=_attackers(attacks),
         anchors=_anchors(attacks, data),
         pictures=_grid(context, data, attacks),
+        plates=plate_grid(context, data, attacks),
         contains_real_pictures=not data.synthetic,
         wire=_wire(context),
         devices=_devices(context),
@@ -137,6 +141,11 @@ def _quantization(context: Context) -> tuple[Any, ...]:
         for item in decisions
         if item["kind"] == "activation"
     )
+
+
+def _sensitivity(context: Context) -> tuple[tuple[str, float], ...]:
+    layers = context.read_json("quantize", SENSITIVITY)["layers"]
+    return tuple((row["layer"], row["loss_only"]) for row in layers)
 
 
 def _root(value: float | None) -> float | None:

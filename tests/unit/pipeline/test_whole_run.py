@@ -211,3 +211,12 @@ def test_certificates_are_given_for_every_variant(finished):
             found = metrics.find(f"privacy.certificate.{content}", key)
             assert len(found) == 1
             assert 0 < found[0].value <= 1
+
+
+def test_report_shows_plates_and_what_each_layer_costs_in_int8(finished):
+    page = finished.run.path("report", "report.html").read_text(encoding="utf-8")
+    assert "Number plates" in page
+    assert "What quantizing one layer alone costs at the wire." in page
+    layers = read_json(finished.run.path("quantize", "sensitivity.json"))["layers"]
+    assert len(layers) > 5
+    assert all(math.isfinite(row["only"]) and math.isfinite(row["without"]) for row in layers)
