@@ -73,7 +73,9 @@ def _setup(
         logging.getLogger(name).setLevel(level)
 
 
-def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | None) -> Any:
+def _pipeline(
+    config: Path, runs: Path, changes: list[str] | None, until: str | None, *, estimated: bool = True
+) -> Any:
     from toolkit.pipeline import run_pipeline, stages_for, unfinished
     from toolkit.runs import RunFolder
     from toolkit.settings import environment, load_settings
@@ -89,7 +91,8 @@ def _pipeline(config: Path, runs: Path, changes: list[str] | None, until: str | 
         environment=environment(),
     )
     try:
-        announce(settings, run, unfinished(settings, run, until))
+        if estimated:
+            announce(settings, run, unfinished(settings, run, until))
         run_pipeline(settings, run, until)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", INTERRUPTED)
@@ -134,7 +137,7 @@ def _slim(
         bool, typer.Option("--dry-run", help="Print what would go, layer by layer, and remove nothing.")
     ] = False,
 ) -> None:
-    finished = _pipeline(config, runs, changes, "train" if dry_run else "slim")
+    finished = _pipeline(config, runs, changes, "train" if dry_run else "slim", estimated=not dry_run)
     if dry_run:
         from toolkit.settings import load_settings
         from toolkit.stages.slim import preview

@@ -89,8 +89,12 @@ def find_blocks(net: nn.Module, example: Tensor) -> tuple[ResidualBlock, ...]:
 
 
 def survey(net: nn.Module, example: Tensor) -> ChannelMap:
-    """Groups, blocks, and what is frozen and why. See :func:`find_groups`."""
-    trace = run_trace(net, example)
+    """Groups, blocks, and what is frozen and why. See :func:`find_groups`.
+
+    Of several pictures the first is traced: InstanceNorm hides its channels behind a batch, and a mask would act
+    elsewhere.
+    """
+    trace = run_trace(net, example[:1] if example.dim() == 4 else example)
     roots = trace.labels.solve()
     points = mask_points(net, trace)
     frozen = frozen_roots(trace, roots)

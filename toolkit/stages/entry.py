@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,37 @@ from toolkit.models.checkpoint import load_checkpoint
 from toolkit.models.foreign import load_foreign
 from toolkit.models.network import ReidNet, build_network
 from toolkit.settings import RunSettings
+from toolkit.surgery import rebuild, transfer
 
 HEAD = "classifier."
 SHOWN = 3
 
 
-def enter_checkpoint(settings: RunSettings, architecture: Architecture) -> tuple[ReidNet, dict[str, Any]]:
-    """The network of ``enter.path`` with a classifier for this run's identities, and its masks.
+@dataclass(frozen=True)
+class Entered:
+    """What a run begins with.
+
+    Attributes:
+        net: with a classifier for the run's own identities.
+        masks: of a checkpoint that has some.
+        plan: of a network that is slim already: from the dense one of this run's identities to it.
+    """
+
+    net: ReidNet
+    masks: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] | None = None
+
+
+def enter_checkpoint(settings: RunSettings, architecture: Architecture) -> Entered:
+    """The network of ``enter.path``.
 
     Args:
         settings: of the run.
         architecture: what its ``model`` section describes; a folder brings its own, of which only a cut that the
-            settings name is changed.
+            settings name is changed, and not that of a slim network.
 
     Raises:
-        ModelError: weights are missing or do not fit, or the network is slim already.
+        ModelError: weights are missing or do not fit, or a slim network was made for another cut.
         ArtifactError: the file or folder cannot be read.
     """
     path = settings.enter.path
@@ -42,25 +58,25 @@ def enter_checkpoint(settings: RunSettings, architecture: Architecture) -> tuple
             f"{path} misses {len(report.missing)} weights of a {architecture.backbone} ({names}{more}); choose "
             "the model.backbone that the file was made with, or save its whole state_dict"
         )
-    return net, {}
+    return Entered(net)
 
 
-def _own(settings: RunSettings, path: Path, wanted: Architecture) -> tuple[ReidNet, dict[str, Any]]:
-    checkpoint = load_checkpoint(path, rebuild=_refuse_slim(path))
+def _own(settings: RunSettings, path: Path, wanted: Architecture) -> Entered:
+    checkpoint = load_checkpoint(path, rebuild=rebuild)
     given = checkpoint.net.architecture
     if "backbone" in settings.model.model_fields_set and given.backbone != wanted.backbone:
         raise ModelError(f"{path} holds a {given.backbone}, model.backbone is {wanted.backbone}; leave it out")
     cut = wanted.cut if "cut" in settings.model.model_fields_set else given.cut
-    architecture = replace(given, cut=cut, identities=wanted.identities)
-    net = build_network(architecture, settings.seed)
+    net = build_network(replace(given, cut=cut, identities=wanted.identities), settings.seed)
+    plan = None
+    if checkpoint.plan is not None:
+        if net.cut_index != checkpoint.net.cut_index:
+            raise ModelError(
+                f"{path} holds a network that was slimmed for the cut {given.cut}; leave out model.cut"
+            )
+        moved, net = transfer(net, checkpoint.plan)
+        plan = moved.model_dump(mode="json")
     weights = {name: value for name, value in checkpoint.net.state_dict().items() if not name.startswith(HEAD)}
     own = {name: value for name, value in net.state_dict().items() if name.startswith(HEAD)}
     net.load_state_dict(weights | own)
-    return net, checkpoint.masks
-
-
-def _refuse_slim(path: Path) -> Any:
-    def rebuild(architecture: Architecture, plan: dict[str, Any]) -> ReidNet:
-        raise ModelError(f"{path} holds a network that is slim already; enter with the one it was cut from")
-
-    return rebuild
+    return Entered(net, checkpoint.masks, plan)

@@ -43,7 +43,7 @@ class SlimStage(Stage):
         from toolkit.surgery import apply_plan, reference_masks
 
         data = RunData.load(context)
-        net, plan, masks, example = planned(context)
+        net, plan, masks, example, earlier = planned(context)
         slim = apply_plan(net, masks, plan, example, context.settings.slim.plan.borders)
         masks = reference_masks(net, plan, masks, example)
         self._compare(context, data, net, masks, slim)
@@ -55,14 +55,15 @@ class SlimStage(Stage):
             folder = context.folder / CHECKPOINTS / "finetune"
             curves["finetune"] = finetune(slim, training_data(data), fmt, settings, folder).curves
         context.write_json("curves.json", curves)
-        plan.save(context.folder / "plan.json")
+        whole = plan if earlier is None else _composed(earlier, plan, slim)
+        whole.save(context.folder / "plan.json")
         (context.folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")
         preprocess = Preprocess.load(context.run.folder("data"))
         save_checkpoint(
             context.folder / "net",
             slim,
             preprocess,
-            plan=plan.model_dump(mode="json"),
+            plan=whole.model_dump(mode="json"),
             identities=data.train_identities(),
         )
         context.summary["wire"] = f"{fmt.channels}x{fmt.height}x{fmt.width}"
@@ -118,28 +119,47 @@ def _why(row: dict[str, Any], plan: Plan, reasons: dict[str, str]) -> str:
     return reasons[row["layer"]]
 
 
-def planned(context: Context) -> tuple[ReidNet, Plan, MaskSet | None, Tensor]:
-    """The network that this run would slim, the plan, the masks it needs, and an example input."""
+def _composed(earlier: Plan, plan: Plan, slim: ReidNet) -> Plan:
+    """One plan from the dense network, of which the network that entered was cut; it leads to the slim one.
+
+    Raises:
+        PlanError: the plans do not fit together.
+    """
+    from toolkit.surgery import compose, rebuild
+
+    whole = compose(earlier, plan)
+    rebuild(slim.architecture, whole)  # compares with the plan's fingerprint
+    return whole
+
+
+def planned(context: Context) -> tuple[ReidNet, Plan, MaskSet | None, Tensor, Plan | None]:
+    """The network that this run would slim, the plan, the masks it needs, an example input, and an earlier plan.
+
+    The earlier plan is that of a network that entered slim.
+    """
     import torch
 
     from toolkit.models.checkpoint import load_checkpoint
-    from toolkit.surgery import make_plan
+    from toolkit.planning.staircase import with_predicted_step
+    from toolkit.surgery import Plan, make_plan, rebuild
 
     settings = context.settings
     trained = settings.enter.kind == "train"
-    checkpoint = load_checkpoint(context.run.folder("train", "patrol" if trained else "dense"))
+    checkpoint = load_checkpoint(context.run.folder("train", "patrol" if trained else "dense"), rebuild=rebuild)
     example = torch.zeros(1, 3, settings.picture.height, settings.picture.width)
     loss = _loss_on(RunData.load(context)) if settings.slim.scores.criterion == "taylor" else None
     net = checkpoint.net
-    plan, masks = make_plan(net, checkpoint.masks, settings.slim, settings.slim.plan, example, loss)
-    return net, plan, masks, example
+    rounding = with_predicted_step(settings.slim.plan, net, example)
+    plan, masks = make_plan(net, checkpoint.masks, settings.slim, rounding, example, loss)
+    earlier = None if checkpoint.plan is None else Plan.parse(checkpoint.plan)
+    return net, plan, masks, example, earlier
 
 
 def preview(settings: RunSettings, run: RunFolder) -> str:
     """What ``slim`` would do to the finished ``train`` stage, layer by layer; nothing is written."""
     from toolkit.surgery import describe_plan, format_rows, plan_table
 
-    net, plan, _, example = planned(Context(settings, run, run.root))
+    net, plan, _, example, _ = planned(Context(settings, run, run.root))
     return "\n".join([format_rows(plan_table(net, plan, example)), *describe_plan(plan)])
 
 

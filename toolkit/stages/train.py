@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from toolkit.models.network import ReidNet
     from toolkit.patrol.data import TrainingData
     from toolkit.patrol.settings import PatrolSettings
+    from toolkit.stages.entry import Entered
     from toolkit.surgery import PlanSettings
 
 WIRE = "wire.json"
@@ -52,8 +53,9 @@ class TrainStage(Stage):
         preprocess = Preprocess.load(context.run.folder("data"))
         identities = data.train_identities()
         curves: dict[str, Any] = {}
-        dense, masks = self._dense(context, data, preprocess, curves)
-        save_checkpoint(context.folder / "dense", dense, preprocess, masks=masks, identities=identities)
+        entered = self._dense(context, data, preprocess, curves)
+        dense, folder = entered.net, context.folder / "dense"
+        save_checkpoint(folder, dense, preprocess, masks=entered.masks, plan=entered.plan, identities=identities)
         fmt = wire_format(dense, data, context.settings.wire.bits)
         (context.folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")
         if context.settings.enter.kind == "train":
@@ -62,14 +64,12 @@ class TrainStage(Stage):
         context.write_json("curves.json", curves)
         context.summary.update(wire=f"{fmt.channels}x{fmt.height}x{fmt.width}", bits=fmt.bits, step=fmt.step)
 
-    def _dense(
-        self, context: Context, data: RunData, preprocess: Preprocess, curves: dict[str, Any]
-    ) -> tuple[ReidNet, dict[str, Any]]:
-        """The dense network, and the masks of a checkpoint that has some."""
+    def _dense(self, context: Context, data: RunData, preprocess: Preprocess, curves: dict[str, Any]) -> Entered:
+        """The dense network, or what the run enters with."""
         from toolkit.models.architecture import Architecture
         from toolkit.models.network import build_network
         from toolkit.patrol.training import train_dense
-        from toolkit.stages.entry import enter_checkpoint
+        from toolkit.stages.entry import Entered, enter_checkpoint
 
         settings = context.settings
         architecture = Architecture(
@@ -84,7 +84,7 @@ class TrainStage(Stage):
         schedule = settings.train.model_copy(update={"seed": settings.seed})
         history = train_dense(net, training_data(data), schedule, context.folder / CHECKPOINTS / "dense")
         curves["dense"] = history.curves
-        return net, {}
+        return Entered(net)
 
     def _patrol(
         self, context: Context, net: ReidNet, data: RunData, fmt: WireFormat, curves: dict[str, Any]
@@ -94,9 +94,12 @@ class TrainStage(Stage):
         from toolkit.models.groups import find_groups
         from toolkit.models.masks import MaskSet
         from toolkit.patrol.training import train_patrol
+        from toolkit.planning.staircase import with_predicted_step
 
-        settings = aligned(seeded(context.settings.patrol, context.settings.seed + 1), context.settings.slim.plan)
-        masks = MaskSet(find_groups(net, torch.zeros(1, 3, *data.pictures.shape[1:3])))
+        example = torch.zeros(1, 3, *data.pictures.shape[1:3])
+        rounding = with_predicted_step(context.settings.slim.plan, net, example)
+        settings = aligned(seeded(context.settings.patrol, context.settings.seed + 1), rounding)
+        masks = MaskSet(find_groups(net, example))
         folder = context.folder / CHECKPOINTS / "patrol"
         history = train_patrol(net, masks, training_data(data), fmt, settings, folder)
         curves["patrol"] = history.curves

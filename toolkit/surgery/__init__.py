@@ -6,7 +6,7 @@ from toolkit.surgery.errors import PlanError, SurgeryError
 from toolkit.surgery.fold import fold_masks
 from toolkit.surgery.plan import Plan, compose, fingerprint
 from toolkit.surgery.proposal import PlanSettings
-from toolkit.surgery.remove import apply_plan, rebuild, shrink
+from toolkit.surgery.remove import apply_plan, rebuild, shrink, transfer
 from toolkit.surgery.request import SourceSettings, make_plan, mask_set, reference_masks
 from toolkit.surgery.sources import (
     ScoreSettings,
@@ -54,4 +54,5 @@ __all__ = [
     "slim_by_masks",
     "slim_by_scores",
     "slim_by_zeros",
+    "transfer",
 ]

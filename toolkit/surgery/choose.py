@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from toolkit.surgery.errors import SurgeryError
 from toolkit.surgery.fold import best_carrier, foldable, leaves_constant
@@ -33,11 +32,11 @@ class Choice:
     refused: dict[int, str] = field(default_factory=dict)
 
 
-def inexact(net: nn.Module, structure: Structure, approximate: bool) -> dict[int, str]:
+def inexact(structure: Structure, approximate: bool) -> dict[int, str]:
     """Removable roots whose removal would change the output, with the reason.
 
     Args:
-        net: the masked network: what may go is constant in it.
+        structure: of the masked network: what may go is constant in it.
         approximate: accept constants that differ at the borders.
     """
     reasons: dict[int, str] = {}
@@ -51,7 +50,7 @@ def inexact(net: nn.Module, structure: Structure, approximate: bool) -> dict[int
         if not approximate:
             _note(reasons, mine[use.const & ~use.uniform], f"its constant differs at the borders of {use.module}")
         nonzero = use.const & (use.value != 0)
-        if not foldable(net.get_submodule(use.module), use.parameter, use.module):
+        if not foldable(structure.modules[use.module], use.parameter, use.module):
             _note(reasons, mine[nonzero], f"{use.module} cannot take its constant")
         before = values.setdefault(use.parameter, use.value)
         if before is not use.value:
@@ -65,19 +64,17 @@ def _note(reasons: dict[int, str], roots: NDArray[np.int64], reason: str) -> Non
         reasons.setdefault(root, reason)
 
 
-def choose(
-    net: nn.Module, structure: Structure, wanted: Flags, scores: Scores, align: int, approximate: bool = False
-) -> Choice:
+def choose(structure: Structure, wanted: Flags, scores: Scores, align: int, approximate: bool = False) -> Choice:
     """Keep what must stay, then add the best-scored of the others until everything is aligned.
 
     Args:
-        net: the masked network.
+        structure: of the masked network.
         wanted: ``(labels,)`` True where the source wants a root removed.
         scores: ``(labels,)`` by root; higher is kept first.
         align: channels are made multiples of this, or left as many as the dense network has.
         approximate: accept constants that differ at the borders.
     """
-    refused = {r: why for r, why in inexact(net, structure, approximate).items() if wanted[r]}
+    refused = {r: why for r, why in inexact(structure, approximate).items() if wanted[r]}
     choice = rounded(structure, wanted & ~_flags(structure, refused), scores, align)
     choice.refused = refused
     before = -1

@@ -27,15 +27,16 @@ def fold_masks(net: nn.Module, masks: MaskSet) -> nn.Module:
 
 
 @torch.no_grad()
-def multiply_masks(net: nn.Module, masks: MaskSet) -> None:
-    """Multiply the masks into a network's weights, in place. See :func:`fold_masks`."""
+def multiply_masks(net: nn.Module, masks: MaskSet) -> dict[str, Tensor]:
+    """Multiply the masks into a network's weights, in place; returns them by module. See :func:`fold_masks`."""
+    scales: dict[str, Tensor] = {}
     owners: dict[int, set[int]] = defaultdict(set)
     for module in net.modules():
         for parameter in module.parameters(recurse=False):
             owners[id(parameter)].add(id(module))
     for number, site in enumerate(masks.sites):
         module = net.get_submodule(site)
-        scale = masks.scale(number).detach()
+        scale = scales[site] = masks.scale(number).detach()
         if bool((scale == 1).all()):
             continue
         weight, bias = module.weight, module.bias
@@ -48,6 +49,7 @@ def multiply_masks(net: nn.Module, masks: MaskSet) -> None:
         weight.mul_(scale.view(shape) if scale.dim() else scale)
         if isinstance(bias, Tensor):
             bias.mul_(scale)
+    return scales
 
 
 def foldable(module: nn.Module, parameter: str, path: str) -> bool:
@@ -74,19 +76,19 @@ def best_carrier(use: Consumption, structure: Structure, kept: Flags) -> int | N
     return int(np.argmax(np.where(able, np.abs(use.value), -1))) if able.any() else None
 
 
-def new_biases(net: nn.Module, structure: Structure, kept: Flags) -> tuple[str, ...]:
+def new_biases(structure: Structure, kept: Flags) -> tuple[str, ...]:
     """Layers that need a bias for the constants that removed channels leave."""
     found: list[str] = []
     for use in structure.channel_map.trace.consumptions:
         if not use.bordered and leaves_constant(use, structure, kept).any():
-            module = net.get_submodule(use.module)
+            module = structure.modules[use.module]
             if module.bias is None:
                 found.append(use.module)
     return tuple(dict.fromkeys(found))
 
 
 @torch.no_grad()
-def fold_constants(net: nn.Module, structure: Structure, kept: Flags, approximate: bool) -> None:
+def fold_constants(structure: Structure, kept: Flags, approximate: bool) -> None:
     """Add what removed constant channels contribute to the layers that read them, in place.
 
     Without padding the contribution is one number per output channel and goes into the bias. A padded convolution
@@ -105,7 +107,7 @@ def fold_constants(net: nn.Module, structure: Structure, kept: Flags, approximat
         if use.parameter in done or not flags.any():
             continue
         done.add(use.parameter)
-        module = net.get_submodule(use.module)
+        module = structure.modules[use.module]
         weight, value = module.weight, torch.from_numpy(use.value)
         assert isinstance(weight, Tensor)
         by_input = weight if use.dim == 0 else weight.transpose(0, 1)

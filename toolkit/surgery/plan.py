@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from toolkit.surgery.errors import PlanError
+from toolkit.surgery.run import named_tensors
 
 SCHEMA_VERSION: Literal[1] = 1
 Source = Literal["masks", "zeros", "scores", "lists"]
@@ -165,7 +166,7 @@ class Plan(_Frozen):
 
 def fingerprint(net: nn.Module) -> str:
     """sha256 over names and shapes of a network's parameters and buffers."""
-    return shapes_fingerprint({name: tuple(tensor.shape) for name, tensor in net.state_dict().items()})
+    return shapes_fingerprint({name: tuple(tensor.shape) for name, tensor in named_tensors(net).items()})
 
 
 def shapes_fingerprint(shapes: Mapping[str, Sequence[int]]) -> str:

@@ -19,6 +19,7 @@ from toolkit.surgery.fold import multiply_masks
 from toolkit.surgery.run import clone, noise_like, outputs_of, replace_module, smaller_noise
 from toolkit.surgery.structure import Flags, Structure
 
+TRACED_SIDE = 32
 log = logging.getLogger(__name__)
 
 
@@ -29,20 +30,33 @@ class Prepared:
     Attributes:
         net: dense, masks folded, blocks removed, in evaluation mode.
         structure: its channels.
+        example: what it was traced on.
         zero: module to positions of its output that a mask sets to zero.
+        proof: what the slim network is compared on, where that is another input.
     """
 
     net: nn.Module
     structure: Structure
     example: Tensor
     zero: dict[str, Flags]
+    proof: Tensor | None = None
+
+    @property
+    def proof_input(self) -> Tensor:
+        """What the slim network is compared on."""
+        return self.example if self.proof is None else self.proof
+
+    def outputs(self) -> list[Tensor]:
+        """What the network gives for :attr:`proof_input`, from its trace or from a run."""
+        known = self.structure.channel_map.trace.outputs if self.proof is None else []
+        return known or outputs_of(self.net, self.proof_input)
 
 
 def prepare(net: nn.Module, masks: MaskSet | None, blocks: tuple[str, ...], example: Tensor) -> Prepared:
     """Fold masks into a copy, remove blocks from it and trace it. ``net`` is not changed.
 
-    The trace runs on noise of at most 64 pixels where the network takes that: what can be removed does not depend
-    on the size.
+    The trace runs on noise of at most 32 pixels where the network takes that, and the slim network is compared on
+    64: what can be removed does not depend on the size.
 
     Raises:
         SurgeryError: a block is not the identity when its branch is zero, or a mask cannot be folded.
@@ -50,24 +64,27 @@ def prepare(net: nn.Module, masks: MaskSet | None, blocks: tuple[str, ...], exam
     """
     work = clone(net, torch.float64).eval()
     zero = {} if masks is None else fold_and_note(work, masks)
-    small = smaller_noise(example)
-    if small is not None:
-        try:
-            return _traced(work, blocks, small, zero)
-        except (RuntimeError, ValueError, IndexError) as error:
-            log.debug("the network takes no picture of %s: %s", tuple(small.shape), error)
-    return _traced(work, blocks, noise_like(example), zero)
+    tiny, small = smaller_noise(example, TRACED_SIDE), smaller_noise(example)
+    larger = noise_like(example) if small is None else small
+    for probe, proof in ((tiny, larger), (small, None)):
+        if probe is not None:
+            try:
+                return _traced(work, blocks, zero, probe, proof)
+            except (RuntimeError, ValueError, IndexError) as error:
+                log.debug("the network takes no picture of %s: %s", tuple(probe.shape), error)
+    return _traced(work, blocks, zero, noise_like(example))
 
 
-def _traced(work: nn.Module, blocks: tuple[str, ...], probe: Tensor, zero: dict[str, Flags]) -> Prepared:
+def _traced(
+    work: nn.Module, blocks: tuple[str, ...], zero: dict[str, Flags], probe: Tensor, proof: Tensor | None = None
+) -> Prepared:
     remove_blocks(work, blocks, probe)
-    return Prepared(work, Structure(work, survey(work, probe)), probe, zero)
+    return Prepared(work, Structure(work, survey(work, probe)), probe, zero, proof)
 
 
 def fold_and_note(net: nn.Module, masks: MaskSet) -> dict[str, Flags]:
     """Multiply masks into the weights, in place; returns where they are zero, by module."""
-    multiply_masks(net, masks)
-    scales = ((site, masks.scale(number).detach()) for number, site in enumerate(masks.sites))
+    scales = multiply_masks(net, masks).items()
     return {site: (s == 0).cpu().numpy() if s.dim() else np.zeros(0, dtype=bool) for site, s in scales}
 
 
@@ -84,19 +101,19 @@ def remask(ready: Prepared, zero: Flags) -> Prepared:
     if (zero & channel_map.stirred).any():
         trace = run_trace(ready.net, ready.example, Numbers())
     else:
-        trace = _silenced(channel_map, zero, outputs_of(ready.net, ready.example))
-    changed = replace(channel_map, trace=trace)
-    return Prepared(ready.net, Structure(ready.net, changed), ready.example, noted)
+        trace = _silenced(channel_map, zero)
+    structure = ready.structure.with_map(replace(channel_map, trace=trace))
+    return replace(ready, structure=structure, zero=noted)
 
 
-def _silenced(channel_map: ChannelMap, zero: Flags, outputs: list[Tensor]) -> Trace:
-    """The trace, if these channels arrive as zeros wherever they are read."""
+def _silenced(channel_map: ChannelMap, zero: Flags) -> Trace:
+    """The trace, if these channels arrive as zeros wherever they are read. It does not know the outputs."""
     uses = []
     for use in channel_map.trace.consumptions:
         quiet = zero[channel_map.roots[use.labels]]
         value = np.where(quiet, 0.0, use.value)
         uses.append(replace(use, const=use.const | quiet, uniform=use.uniform | quiet, value=value))
-    return replace(channel_map.trace, consumptions=uses, outputs=outputs)
+    return replace(channel_map.trace, consumptions=uses, outputs=[])
 
 
 def zero_masks(channel_map: ChannelMap, zero: Flags) -> MaskSet:

@@ -6,10 +6,17 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
@@ -29,7 +36,10 @@ class PlanSettings(BaseModel):
     Attributes:
         align: ``auto``, 32, 16, 8 or 1 (see :func:`toolkit.surgery.choose.alignment`).
         precision: of the deployed engine, for ``auto``.
-        measured_step: channel step of the target's latency staircase, for ``auto``.
+        measured_step: channel step of the target's measured latency staircase, for ``auto``.
+        device, mode: the Jetson module and power mode whose predicted staircase ``auto`` takes where nothing is
+            measured; the stage looks it up (``toolkit.planning.staircase``).
+        predicted_step: what it found there.
         freeze_wire: leave the channels that cross the cut alone, so that the cloud half stays as it is.
         exclude: groups that are left alone.
         borders: ``approximate`` also removes channels whose constant differs at the borders of a picture.
@@ -40,9 +50,24 @@ class PlanSettings(BaseModel):
     align: Literal["auto"] | int = "auto"
     precision: Literal["int8", "fp16", "fp32"] = "int8"
     measured_step: int | None = Field(default=None, gt=0)
+    device: str | None = None
+    mode: str | None = None
+    predicted_step: int | None = Field(default=None, gt=0)
     freeze_wire: bool = False
     exclude: tuple[str, ...] = ()
     borders: Literal["exact", "approximate"] = "exact"
+
+    @model_validator(mode="after")
+    def _mode_of_a_device(self) -> PlanSettings:
+        if self.mode is not None and self.device is None:
+            raise ValueError("a power mode needs the device that it is of")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_target(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that name no device keep the hash that they had before devices could be named."""
+        absent = [name for name in ("device", "mode", "predicted_step") if getattr(self, name) is None]
+        return {name: value for name, value in handler(self).items() if name not in absent}
 
     def multiple(self) -> int:
         """The channel multiple.
@@ -50,7 +75,7 @@ class PlanSettings(BaseModel):
         Raises:
             SurgeryError: not a valid alignment.
         """
-        return alignment(self.align, self.precision, self.measured_step)
+        return alignment(self.align, self.precision, self.measured_step or self.predicted_step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +99,7 @@ class Proposal:
         """Apply exactness, freezing and alignment."""
         wanted = allowed(self.ready.structure, self.wanted, settings)
         multiple, approximate = settings.multiple(), settings.borders == "approximate"
-        return choose(self.ready.net, self.ready.structure, wanted, self.scores, multiple, approximate)
+        return choose(self.ready.structure, wanted, self.scores, multiple, approximate)
 
     def plan(self, settings: PlanSettings) -> Plan:
         """The finished plan."""
@@ -92,7 +117,7 @@ class Proposal:
                 refused=_positions(group.roots, set(choice.refused)),
             )
         align = settings.multiple()
-        biases = new_biases(self.ready.net, structure, choice.kept)
+        biases = new_biases(structure, choice.kept)
         cut = structure.channel_map.trace.cut
         wire = None
         if cut is not None:

@@ -18,7 +18,7 @@ from toolkit.surgery.errors import PlanError, SurgeryError
 from toolkit.surgery.fold import fold_constants, new_biases
 from toolkit.surgery.plan import Plan, fingerprint
 from toolkit.surgery.prepare import Prepared, prepare
-from toolkit.surgery.run import clone, example_for, outputs_of, replace_module
+from toolkit.surgery.run import clone, example_for, named_tensors, outputs_of, replace_module
 from toolkit.surgery.slicing import cut_channels
 from toolkit.surgery.structure import Flags, Structure
 
@@ -102,16 +102,16 @@ def finish(net: Net, ready: Prepared, plan: Plan, borders: Borders = "exact") ->
     """
     slim, structure = ready.net, ready.structure
     kept = kept_flags(structure, plan)
-    needed = set(new_biases(slim, structure, kept))
+    needed = set(new_biases(structure, kept))
     if borders == "exact" and not needed <= set(plan.created_biases):
         missing = sorted(needed - set(plan.created_biases))
         raise PlanError(f"{missing[0]} needs a bias; the plan was made for other weights")
-    before = structure.channel_map.trace.outputs
+    before = ready.outputs()
     dense = structure.widths()
     add_biases(slim, structure, plan.created_biases)
-    fold_constants(slim, structure, kept, borders == "approximate")
+    fold_constants(structure, kept, borders == "approximate")
     cut_channels(slim, structure, kept)
-    _verify(slim, before, ready.example, borders)
+    _verify(slim, before, ready.proof_input, borders)
     check_alignment(slim, dense, plan)
     if fingerprint(slim) != plan.result:
         raise PlanError("the plan does not lead to the network that it was saved with")
@@ -167,7 +167,7 @@ def add_biases(net: nn.Module, structure: Structure, layers: Sequence[str]) -> N
 
 def _restore(slim: nn.Module, net: nn.Module) -> None:
     """Types, gradients and modes of the original."""
-    types = {name: tensor.dtype for name, tensor in net.state_dict().items()}
+    types = {name: tensor.dtype for name, tensor in named_tensors(net).items()}
     first = next(iter(types.values()))
     for name, parameter in slim.named_parameters():
         parameter.data = parameter.data.to(types.get(name, first))
@@ -187,6 +187,29 @@ def shrink(net: Net, plan: Plan | Mapping[str, Any], example: Tensor | None = No
     """
     plan = Plan.parse(plan)
     plan.check(net)
+    slim = _shrunk(net, plan, example)
+    if fingerprint(slim) != plan.result:
+        raise PlanError("the plan does not lead to the network that it was saved with")
+    return slim
+
+
+def transfer(net: Net, plan: Plan | Mapping[str, Any], example: Tensor | None = None) -> tuple[Plan, Net]:
+    """A plan for another dense network with the same channel groups, and the slim network of initial weights.
+
+    For a network that differs where nothing is ever cut: a classifier for other identities.
+
+    Args:
+        net: the other dense network.
+
+    Raises:
+        PlanError: its groups are not the plan's.
+    """
+    plan = Plan.parse(plan)
+    slim = _shrunk(net, plan, example)
+    return plan.model_copy(update={"architecture": fingerprint(net), "result": fingerprint(slim)}), slim
+
+
+def _shrunk(net: Net, plan: Plan, example: Tensor | None) -> Net:
     slim = clone(net)
     for name in plan.removed_blocks:
         replace_module(slim, name, nn.Identity())
@@ -194,8 +217,6 @@ def shrink(net: Net, plan: Plan | Mapping[str, Any], example: Tensor | None = No
     kept = kept_flags(structure, plan)
     add_biases(slim, structure, plan.created_biases)
     cut_channels(slim, structure, kept)
-    if fingerprint(slim) != plan.result:
-        raise PlanError("the plan does not lead to the network that it was saved with")
     return cast(Net, slim)
 
 
@@ -208,4 +229,4 @@ def rebuild(architecture: Architecture, plan: Plan | Mapping[str, Any]) -> ReidN
     return shrink(build_network(architecture), plan)
 
 
-__all__ = ["Borders", "Deviation", "apply_plan", "rebuild", "shrink"]
+__all__ = ["Borders", "Deviation", "apply_plan", "rebuild", "shrink", "transfer"]

@@ -35,10 +35,10 @@ def score(
     """
     if criterion == "taylor":
         return _taylor(net, groups, loss)
-    state = dict(net.named_parameters())
+    modules, state = dict(net.named_modules()), dict(net.named_parameters())
     result = {}
     for group in groups:
-        parts = [_measure(filters, criterion) for filters in _filters(net, state, group, criterion)]
+        parts = [_measure(filters, criterion) for filters in _filters(modules, state, group, criterion)]
         if not parts:
             raise SurgeryError(f"group {group.name} has no normalization to take {criterion} from; use l2")
         result[group.name] = _normalized(parts)
@@ -51,14 +51,14 @@ def _normalized(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _filters(
-    net: nn.Module, state: Mapping[str, Tensor], group: ChannelGroup, criterion: Criterion
+    modules: Mapping[str, nn.Module], state: Mapping[str, Tensor], group: ChannelGroup, criterion: Criterion
 ) -> Iterator[Tensor]:
     """``(channels, numbers)`` for every producer: filters, or scales."""
     for member in group.members:
         tensor = state.get(member.parameter)
         if tensor is None or not member.parameter.endswith("weight"):
             continue
-        module = net.get_submodule(member.parameter.rpartition(".")[0])
+        module = modules[member.parameter.rpartition(".")[0]]
         wanted = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) else 0
         is_scale = tensor.dim() == 1 and isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm)
         if member.dim == wanted and (is_scale if criterion == "bn_scale" else tensor.dim() > 1):
@@ -77,7 +77,7 @@ def _measure(filters: Tensor, criterion: Criterion) -> Tensor:
 def _taylor(net: nn.Module, groups: Sequence[ChannelGroup], loss: Loss | None) -> dict[str, Tensor]:
     if loss is None:
         raise SurgeryError("taylor scores need a loss on a batch")
-    parameters = dict(net.named_parameters())
+    modules, parameters = dict(net.named_modules()), dict(net.named_parameters())
     trainable = {name: p for name, p in parameters.items() if p.requires_grad}
     value = loss(net)
     if not bool(torch.isfinite(value)):
@@ -88,7 +88,7 @@ def _taylor(net: nn.Module, groups: Sequence[ChannelGroup], loss: Loss | None) -
     }
     result = {}
     for group in groups:
-        parts = [filters.sum(dim=1).abs() for filters in _filters(net, product, group, "l1")]
+        parts = [filters.sum(dim=1).abs() for filters in _filters(modules, product, group, "l1")]
         if not parts:
             raise SurgeryError(f"the loss does not depend on group {group.name}")
         result[group.name] = _normalized(parts)

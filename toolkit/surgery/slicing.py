@@ -30,9 +30,9 @@ def cut_channels(net: nn.Module, structure: Structure, kept: Flags) -> None:
                     table[key] = replaced[id(tensor)]
     for module in net.modules():
         _update(module, groups[module])
-    _update_unweighted(net, structure, kept)
+    _update_unweighted(structure, kept)
     for binding in structure.channel_map.trace.bindings:
-        module = net.get_submodule(binding.module)
+        module = structure.modules[binding.module]
         setattr(module, binding.attribute, structure.count(binding.labels, kept))
 
 
@@ -75,10 +75,10 @@ def _update(module: nn.Module, width: int) -> None:
         module.num_parameters = len(module.weight)
 
 
-def _update_unweighted(net: nn.Module, structure: Structure, kept: Flags) -> None:
+def _update_unweighted(structure: Structure, kept: Flags) -> None:
     """Normalizations without any tensor: their number of channels is that of what passes through them."""
     for path, known in structure.channel_map.trace.module_outputs.items():
-        module = net.get_submodule(path)
+        module = structure.modules[path]
         bare = isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is None
         if (bare and module.running_mean is None) or (isinstance(module, nn.GroupNorm) and not module.affine):
             labels = known.labels[0]

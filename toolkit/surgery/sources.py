@@ -119,7 +119,7 @@ def slim_by_zeros(net: Net, settings: PlanSettings | None = None, example: Tenso
 def _from_zeros(net: nn.Module, settings: PlanSettings, example: Tensor) -> Proposal:
     ready = prepare(net, None, (), example)
     wanted = ready.structure.removable.copy()
-    wanted[list(inexact(ready.net, ready.structure, settings.borders == "approximate"))] = False
+    wanted[list(inexact(ready.structure, settings.borders == "approximate"))] = False
     return Proposal(net, ready, wanted, _weight_norms(net, ready.structure), "zeros")
 
 
@@ -255,7 +255,7 @@ def _again(net: nn.Module, ready: Prepared, blocks: tuple[str, ...]) -> Prepared
         whole = survey(clone(net), ready.example.to(next(net.parameters()).dtype))
         masks = MaskSet(whole.groups, whole.blocks)
         masks.set_({BLOCK_PREFIX + block: torch.tensor(0.0) for block in blocks})
-    return prepare(net, masks, blocks, ready.example)
+    return prepare(net, masks, blocks, ready.proof_input)
 
 
 def _within_budget(

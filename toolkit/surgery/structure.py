@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
@@ -10,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from toolkit.models.channels.grouping import positions
 from toolkit.models.channels.labels import Indices
 from toolkit.models.groups import ChannelMap
+from toolkit.surgery.run import named_tensors
 
 Flags = NDArray[np.bool_]
 
@@ -23,13 +26,15 @@ class Structure:
         net: the network, uncut.
         channel_map: its groups and trace.
         dims: ``(parameter, dimension)`` to the coupled set at each position.
+        modules: by path; a cut changes them in place.
         convolutions: weights of convolutions, in order of use, with their number of groups.
     """
 
     def __init__(self, net: nn.Module, channel_map: ChannelMap) -> None:
         self.net, self.channel_map = net, channel_map
         self.roots = channel_map.roots
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+        self.modules = dict(net.named_modules())
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(net).items()}
         self.dims: dict[tuple[str, int], Indices] = {}
         removable = np.zeros(len(self.roots), dtype=bool)
         for group in channel_map.groups:
@@ -40,9 +45,16 @@ class Structure:
         self.removable = removable
         self.convolutions: dict[str, int] = {}
         for production in channel_map.trace.productions:
-            module = net.get_submodule(production.module)
+            module = self.modules[production.module]
             if len(self.shapes.get(production.parameter, ())) > 2:
                 self.convolutions.setdefault(production.parameter, int(getattr(module, "groups", 1)))
+
+    def with_map(self, channel_map: ChannelMap) -> Structure:
+        """The same structure with another trace of the same channels."""
+        result = copy.copy(self)
+        result.channel_map = channel_map
+        result.shapes, result.dims = dict(self.shapes), dict(self.dims)
+        return result
 
     def add_bias(self, net: nn.Module, layer: str) -> None:
         """Know of a bias that the network has now and had not when it was traced."""
@@ -75,7 +87,7 @@ class Structure:
     def widths(self) -> dict[str, tuple[int, int]]:
         """Output and input channels of every convolution that was traced."""
         modules = {name.rpartition(".")[0] for name in self.convolutions}
-        found = {name: self.net.get_submodule(name) for name in modules}
+        found = {name: self.modules[name] for name in modules}
         return {n: (m.out_channels, m.in_channels) for n, m in found.items() if isinstance(m, _ConvNd)}
 
     def unaligned(self, kept: Flags, align: int) -> tuple[str, ...]:

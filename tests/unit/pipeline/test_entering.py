@@ -1,5 +1,7 @@
 """Entering with things of one's own: a checkpoint at slim, an ONNX file with a named cut at quantize."""
 
+from pathlib import Path
+
 import onnx
 import pytest
 import torch
@@ -8,8 +10,10 @@ import torch.nn as nn
 from tests.unit.pipeline.commands import patrol_edge, read_json, write_config
 from toolkit.metrics import MetricSet
 from toolkit.models.architecture import Architecture
+from toolkit.models.checkpoint import load_checkpoint
 from toolkit.models.network import build_network
 from toolkit.runs import RunFolder
+from toolkit.surgery import Plan, fingerprint, rebuild, shrink
 
 LIMITS = [{"metric": "reid.map", "variant": "*-int8-*", "min": 0.0}]
 
@@ -120,11 +124,64 @@ def test_masks_of_an_earlier_run_enter_at_slim_with_other_identities(tmp_path, f
     assert ours["groups"] == theirs["groups"], "the same masks give the same plan"
 
 
-def test_slim_checkpoint_is_refused(tmp_path, finished, fleet):
-    folder = finished.runs / "tiny" / "slim" / "net"
-    config = write_config(tmp_path, data=fleet, enter={"kind": "checkpoint", "path": str(folder)})
+@pytest.fixture
+def slim_again(tmp_path, finished):
+    """Settings that enter with the network that the finished run slimmed, on other vehicles."""
+    return {
+        "data": {"fleet": {"identities_train": 7, "identities_test": 4}},
+        "enter": {"kind": "checkpoint", "path": str(finished.runs / "tiny" / "slim" / "net")},
+        "slim": {
+            "source": "scores",
+            "scores": {"ratio": 0.4},
+            "plan": {"align": 1},
+            "finetune": {"train": {"epochs": 0}},
+        },
+    }
+
+
+def test_slim_network_is_slimmed_again_and_one_plan_leads_there(tmp_path, finished, slim_again):
+    """The composed plan is for the dense network, here with a classifier for other identities."""
+    config = write_config(tmp_path, **slim_again)
+    assert patrol_edge("export", config, "--runs", tmp_path / "runs").code == 0
+    run = RunFolder.read(tmp_path / "runs" / "tiny")
+    entered = load_checkpoint(run.folder("train", "dense"), rebuild=rebuild)
+    twice = load_checkpoint(run.folder("slim", "net"), rebuild=rebuild)
+    first, whole = Plan.load(finished.run.path("slim", "plan.json")), Plan.load(run.path("slim", "plan.json"))
+    dense = build_network(twice.net.architecture)
+    assert twice.net.architecture.identities == 7
+    assert whole.architecture == fingerprint(dense) != first.architecture
+    assert twice.plan == whole.model_dump(mode="json")
+    kept = {name: (set(group.kept), set(whole.groups[name].kept)) for name, group in first.groups.items()}
+    assert all(after <= before for before, after in kept.values())
+    assert any(after < before for before, after in kept.values())
+    assert all(whole.groups[name].channels == group.channels for name, group in first.groups.items())
+    assert read_json(run.path("slim", "deviation.json"))["relative"] < 1e-5
+    wire = read_json(run.path("slim", "wire.json"))
+    assert whole.wire.before == first.wire.before and wire["channels"] == len(whole.wire.kept)
+    rebuilt = shrink(dense, whole)
+    rebuilt.load_state_dict(twice.net.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(rebuilt.eval()(x), twice.net(x))
+    mine, theirs = entered.net.state_dict(), load_checkpoint(Path(slim_again["enter"]["path"]), rebuild=rebuild)
+    same = {name: value for name, value in theirs.net.state_dict().items() if not name.startswith("classifier.")}
+    assert all(torch.equal(mine[name], value) for name, value in same.items())
+
+
+def test_slim_network_keeps_its_cut(tmp_path, slim_again):
+    config = write_config(tmp_path, **slim_again, model={"cut": "layer1"})
     error = patrol_edge("slim", config, "--runs", tmp_path / "runs").one_line_error()
-    assert "slim already" in error
+    assert "slimmed for the cut layer2" in error and "model.cut" in error
+
+
+def test_dry_run_shows_the_plan_and_no_estimate_of_time(tmp_path, slim_again):
+    """Also what a device's predicted staircase makes of the alignment."""
+    plan = {"align": "auto", "device": "agx-orin-64gb", "precision": "int8"}
+    config = write_config(tmp_path, **slim_again | {"slim": {"scores": {"ratio": 0.4}, "plan": plan}})
+    outcome = patrol_edge("slim", config, "--dry-run", "--runs", tmp_path / "runs")
+    assert outcome.code == 0, outcome.log
+    assert "MiB of disk" not in outcome.log and "run tiny: about" not in outcome.log
+    assert "predicted for agx-orin-64gb" in outcome.log
+    assert not RunFolder.read(tmp_path / "runs" / "tiny").has("slim", "plan.json")
 
 
 def test_normalization_outside_of_the_file_goes_into_the_edge_half(tmp_path, fleet, own_onnx):

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.unit.surgery import zoo
-from tests.unit.surgery.exactness import removed, slim_exactly
+from tests.unit.surgery.exactness import pictures, removed, slim_exactly
 from tests.unit.surgery.zoo import conv_bn
+from toolkit.models.groups import survey
 
 
 class Forward(nn.Module):
@@ -303,3 +304,12 @@ def test_channels_last_is_kept() -> None:
     )
     slim = _check(net)
     assert slim.get_submodule("1").weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_instance_norm_is_masked_at_the_same_place_for_one_picture_and_for_several() -> None:
+    net = zoo.resnet_bottleneck(ibn=True).double().eval()
+    one, two = (survey(net, pictures(count, 32)) for count in (1, 2))
+    sites = [[[(point.module, point.index.tolist()) for point in group.producers] for group in found.groups]
+             for found in (one, two)]  # fmt: skip
+    assert sites[0] == sites[1]
+    assert any("bn1" in module for group in sites[0] for module, _ in group)

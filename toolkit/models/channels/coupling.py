@@ -76,14 +76,15 @@ def _is_sum(trace: Trace, tensor: int) -> bool:
 def mask_points(net: nn.Module, trace: Trace) -> dict[str, Indices]:
     """Paths of the modules that masks multiply, with the labels along their output's channels."""
     norms = {norm.tensor: norm for norm in trace.norms}
+    leaves = {path for path, module in net.named_modules() if not module._modules}
     points: dict[str, Indices] = {}
     for production in trace.productions:
         if _is_gate(trace, production.tensor):
             continue
         followed = _follow(trace, production.tensor)
         here = [norms[t] for t in followed] if followed else [production]
-        if not all(_maskable(net, trace, point) for point in here):
-            here = [production] if _maskable(net, trace, production) else []
+        if not all(_maskable(leaves, trace, point) for point in here):
+            here = [production] if _maskable(leaves, trace, production) else []
         for point in here:
             points[point.module] = point.labels
     return points
@@ -112,16 +113,11 @@ def _only_gates(trace: Trace, tensor: int) -> bool:
     return uses[0].outputs[0] != tensor and _only_gates(trace, uses[0].outputs[0])
 
 
-def _maskable(net: nn.Module, trace: Trace, point: Production) -> bool:
+def _maskable(leaves: set[str], trace: Trace, point: Production) -> bool:
     """A leaf module that owns the weight and whose output has exactly these channels."""
     owner, _, leaf = point.parameter.rpartition(".")
     output = trace.module_outputs.get(point.module)
-    if (
-        owner != point.module
-        or leaf != "weight"
-        or output is None
-        or any(True for _ in net.get_submodule(owner).children())
-    ):
+    if owner != point.module or leaf != "weight" or output is None or owner not in leaves:
         return False
     return channel_dim(output.labels[0].shape, output.labels[0], point.labels) is not None
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.models.channels.coupling import channel_dim
-from toolkit.models.channels.labels import Indices
+from toolkit.models.channels.labels import Indices, line_of
 from toolkit.models.channels.records import Trace
 from toolkit.models.channels.structures import ChannelGroup, MaskPoint, Member
 
@@ -19,6 +19,11 @@ def positions(trace: Trace, roots: Indices) -> Iterator[tuple[str, int, Indices]
     """Every labelled dimension of every parameter with the coupled set at each position."""
     for name, known in trace.parameters.items():
         for plane in known.labels:
+            line = line_of(plane)
+            if line is not None:
+                if line.vector.shape[0] > 1:
+                    yield name, line.dim, roots[line.vector.numpy()]
+                continue
             dims = [d for d in range(plane.dim()) if plane.stride(d) != 0 and plane.shape[d] > 1]
             if len(dims) == 1:
                 index: list[int | slice] = [0] * plane.dim()
@@ -42,8 +47,8 @@ class Partition:
 
     def groups_of(self, roots: Indices) -> Iterable[int]:
         """Numbers of the groups that occur here, ascending."""
-        found = np.unique(self.group[roots])
-        return [int(number) for number in found if number >= 0]
+        found = np.flatnonzero(np.bincount(self.group[roots] + 1, minlength=1))
+        return [number - 1 for number in found.tolist() if number]
 
 
 def coupled_groups(
@@ -72,9 +77,10 @@ def coupled_groups(
 def _partition(wanted: NDArray[np.bool_], table: list[tuple[str, int, Indices]]) -> Partition:
     """Sets with the same signature, the multiset of the tensor dimensions they occur in, form a group."""
     signature = np.zeros(len(wanted), dtype=np.uint64)
-    for number, (_, _, found) in enumerate(table):
-        here, times = np.unique(found[wanted[found]], return_counts=True)
-        signature[here] += _mixed(times.astype(np.uint64) + np.uint64(number << 32))
+    if table:
+        weights = _mixed(np.arange(len(table), dtype=np.uint64))
+        lengths = [len(found) for _, _, found in table]
+        np.add.at(signature, np.concatenate([found for _, _, found in table]), np.repeat(weights, lengths))
     ids = np.flatnonzero(wanted)
     _, first, inverse = np.unique(signature[ids], return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))[inverse.reshape(-1)]
@@ -87,7 +93,7 @@ def _partition(wanted: NDArray[np.bool_], table: list[tuple[str, int, Indices]])
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64 (Steele et al. 2014): sums of its values identify multisets."""
+    """splitmix64 (Steele et al. 2014): sums of its values, modulo 2^64, identify multisets."""
     values = (values + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -12,8 +12,11 @@ from toolkit.models.channels.labels import (
     VARYING,
     along,
     collapse,
+    facts_of,
     level,
+    line_of,
     lowest,
+    single_level,
     spread,
     varying_dims,
 )
@@ -45,9 +48,7 @@ def _convolution(call: Call) -> str:
         _match(call.tracer, call.tracer.parameter_labels(bias, 0), produced, "bias of a convolution")
     bordered = any(int(p) != 0 for p in padding) or (transposed and any(int(s) != 1 for s in stride))
     _consume(call.tracer, weight, in_dim, line, const_in, uniform, value, bordered, groups > 1)
-    nonzero = _connected(weight.tensor.detach().flatten(2))
-    fading = torch.where(value != 0, const_in.clamp(max=RAGGED), const_in) if bordered else const_in
-    const = _const_out(nonzero, fading, transposed, groups)
+    const = _level_out(weight.tensor.detach(), const_in, value, bordered, transposed, groups)
     repeats = (call.args[0] if transposed else call.outputs[0]).shape[2:].numel()
     _produce(call.tracer, weight, call.outputs[0], produced, const, repeats, out_dim)
     return "mix"
@@ -59,6 +60,17 @@ def _connected(kernels: Tensor) -> Tensor:
     return first if bool(first.all()) else (kernels != 0).any(dim=2)
 
 
+def _level_out(
+    weight: Tensor, const_in: Tensor, value: Tensor, bordered: bool, transposed: bool, groups: int
+) -> Tensor:
+    """Level of every output channel of a convolution. Mostly one weight of each filter says that it varies."""
+    sample = weight.flatten(1)[:, 0]
+    if single_level(const_in) == VARYING and not transposed and bool((sample != 0).all()):
+        return level(VARYING, weight.shape[:1])
+    fading = torch.where(value != 0, const_in.clamp(max=RAGGED), const_in) if bordered else const_in
+    return _const_out(_connected(weight.flatten(2)), fading, transposed, groups)
+
+
 def _arriving(tracer: Tracer, x: Known, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Per channel of an input: label, constant, uniform over positions, value. ``(I,)`` each."""
     labels = x.labels[0]
@@ -66,7 +78,7 @@ def _arriving(tracer: Tracer, x: Known, dim: int) -> tuple[Tensor, Tensor, Tenso
     if varying_dims(labels) not in ([], [dim]):
         tracer.trace.labels.unite(labels, spread(line, labels.shape, dim))
     const = lowest(x.const, dim)
-    if not bool(const.any()):
+    if single_level(const) == VARYING or not bool(const.any()):
         return line, const, torch.zeros(len(line), dtype=torch.bool), torch.zeros(len(line), dtype=torch.float64)
     values = x.tensor.detach().movedim(dim, 0).flatten(1).double()
     low, high = values.amin(dim=1), values.amax(dim=1)
@@ -77,6 +89,8 @@ def _arriving(tracer: Tracer, x: Known, dim: int) -> tuple[Tensor, Tensor, Tenso
 
 def _match(tracer: Tracer, first: Tensor, second: Tensor, what: str) -> None:
     tracer.trace.labels.unite(first, second)
+    if first.dim() == 1 == second.dim() and facts_of(first).every and facts_of(second).every:
+        return
     if (first.numpy() == 0).any() or (second.numpy() == 0).any():
         reason = tracer.where(f"{what} that has no channels of its own")
         tracer.trace.labels.freeze(first[second == 0], reason)
@@ -100,7 +114,8 @@ def _grouped(tracer: Tracer, line: Tensor, weight: Known, transposed: bool, grou
 def _const_out(nonzero: Tensor, const_in: Tensor, transposed: bool, groups: int) -> Tensor:
     """Level of every output channel, the lowest it reads. ``nonzero``: ``(O, I/g)``, transposed ``(I, O/g)``."""
     if not bool(const_in.any()) and bool(nonzero.any(dim=0 if transposed else 1).all()):
-        return torch.full((nonzero.shape[1] * groups if transposed else len(nonzero),), VARYING, dtype=torch.uint8)
+        outputs = nonzero.shape[1] * groups if transposed else len(nonzero)
+        return level(VARYING, torch.Size((outputs,)))
     if transposed:
         blocks = nonzero.reshape(groups, -1, nonzero.shape[1]).transpose(1, 2)
     else:
@@ -122,7 +137,9 @@ def _consume(
 def _produce(
     tracer: Tracer, weight: Known, out: Tensor, labels: Tensor, const: Tensor, repeats: int, out_dim: int
 ) -> None:
-    tracer.learn(out, [spread(labels, out.shape, 1)], spread(const, out.shape, 1))
+    known = single_level(const)
+    levels = spread(const, out.shape, 1) if known is None else level(known, out.shape)
+    tracer.learn(out, [spread(labels, out.shape, 1)], levels)
     line = labels.numpy().copy()
     positions = out.numel() // (len(line) * tracer.batch)
     tracer.trace.productions.append(
@@ -170,9 +187,11 @@ def _batch_norm(call: Call) -> str:
             own = along(item.labels[0], 0)
             _match(call.tracer, line, own, "normalization")
     if bool(call.args[5]):
-        const = spread(lowest(const, 1), const.shape, 1)
+        const = const if single_level(const) is not None else spread(lowest(const, 1), const.shape, 1)
     if scale is not None:
-        const = const.where(spread(scale.tensor.detach() != 0, const.shape, 1), level(EVEN, const.shape))
+        silent = scale.tensor.detach() == 0
+        if bool(silent.any()):
+            const = level(EVEN, const.shape).where(spread(silent, const.shape, 1), const)
         call.tracer.trace.norms.append(
             Production(
                 call.tracer.module, scale.origin, id(call.outputs[0]), line.numpy().copy(), call.tracer.in_edge
@@ -180,7 +199,10 @@ def _batch_norm(call: Call) -> str:
         )
     else:
         call.tracer.trace.labels.stir(line, call.outputs[0])
-    call.tracer.learn(call.outputs[0], [spread(line, call.outputs[0].shape, 1)], const)
+    known = line_of(labels)
+    if known is None or known.dim != 1:
+        labels = spread(line, call.outputs[0].shape, 1)
+    call.tracer.learn(call.outputs[0], [labels], const)
     call.learn_unlabelled(1)
     return "norm" if scale is not None else "other"
 

@@ -6,7 +6,18 @@ import torch
 from torch import Tensor
 
 from toolkit.models.channels.call import Call
-from toolkit.models.channels.labels import VARYING, collapse, varying_dims
+from toolkit.models.channels.labels import (
+    EVEN,
+    VARYING,
+    collapse,
+    every,
+    expanded,
+    level,
+    nothing,
+    single_level,
+    some,
+    varying_dims,
+)
 from toolkit.models.channels.records import Addition, Known
 from toolkit.models.channels.trace import Tracer
 
@@ -23,16 +34,7 @@ def combine(call: Call) -> str:
     An operand without labels that has one value per channel cannot shrink, so its partner is frozen.
     """
     tracer, known, outputs = call.tracer, call.known, call.outputs
-    shape = outputs[0].shape
-    base = _leading(known, shape)
-    planes = [plane.expand(shape) for item in known for plane in _operand(tracer, item, base, shape)]
-    labels = planes[0] if planes else torch.zeros((), dtype=torch.int64).expand(shape)
-    for plane in planes[1:]:
-        tracer.trace.labels.unite(labels, plane)
-        labels = _merged(labels, plane)
-    for plane in planes:
-        _freeze_partners(tracer, labels, plane)
-    const = _const(call)
+    labels, const = _coupled(tracer, known, outputs[0].shape), _const(call)
     name = call.base
     if name in ("sigmoid", "hardsigmoid"):
         tracer.trace.sigmoids.add(id(outputs[0]))
@@ -48,6 +50,21 @@ def combine(call: Call) -> str:
     return "pointwise"
 
 
+def _coupled(tracer: Tracer, known: list[Known], shape: torch.Size) -> Tensor:
+    """Labels of the output, the operands' channels coupled."""
+    if len(known) == 1 and len(known[0].labels) == 1 and known[0].tensor.shape == shape:
+        return known[0].labels[0]
+    base = _leading(known, shape)
+    planes = [expanded(plane, shape) for item in known for plane in _operand(tracer, item, base, shape)]
+    labels = planes[0] if planes else nothing(shape)
+    for plane in planes[1:]:
+        tracer.trace.labels.unite(labels, plane)
+        labels = _merged(labels, plane)
+    for plane in planes:
+        _freeze_partners(tracer, labels, plane)
+    return labels
+
+
 def _keeps_zero(call: Call) -> bool:
     """Whether zeros in a channel surely give zeros in that channel."""
     name = call.base
@@ -55,17 +72,22 @@ def _keeps_zero(call: Call) -> bool:
         low, high = (*call.args[1:3], None, None)[:2]
         return isinstance(low, (int, float)) and low <= 0 and (high is None or high >= 0)
     if name in ("add", "sub"):
-        return len(call.known) == 2 and all(
-            not item.origin and bool(collapse(item.labels[0]).numpy().all()) for item in call.known
-        )
+        return len(call.known) == 2 and all(_zero_with_its_channel(item) for item in call.known)
     return name in KEEP_ZERO
+
+
+def _zero_with_its_channel(item: Known) -> bool:
+    """An activation of channels, or zero for every input (the number that a sum begins with)."""
+    if item.origin:
+        return False
+    return every(item.labels[0]) or (single_level(item.const) == EVEN and not bool(item.tensor.any()))
 
 
 def _leading(known: list[Known], shape: torch.Size) -> Tensor:
     """Labels of the operand that covers the most: an activation before a parameter."""
     activations = [item for item in known if not item.origin and item.labelled]
     pool = activations or known
-    return max(pool, key=lambda item: item.tensor.numel()).labels[0].expand(shape)
+    return expanded(max(pool, key=lambda item: item.tensor.numel()).labels[0], shape)
 
 
 def _operand(tracer: Tracer, item: Known, base: Tensor, shape: torch.Size) -> list[Tensor]:
@@ -86,13 +108,13 @@ def _operand(tracer: Tracer, item: Known, base: Tensor, shape: torch.Size) -> li
 
 def _merged(first: Tensor, second: Tensor) -> Tensor:
     """The first tensor's labels, and the second's where the first has none."""
-    if bool(collapse(first).numpy().all()) or not collapse(second).numpy().any():
+    if every(first) or not some(second):
         return first
-    return second if not collapse(first).numpy().any() else torch.where(first > 0, first, second)
+    return second if not some(first) else torch.where(first > 0, first, second)
 
 
 def _freeze_partners(tracer: Tracer, labels: Tensor, plane: Tensor) -> None:
-    if bool(collapse(plane).numpy().all()):
+    if labels is plane or every(plane):
         return
     a, b = torch.broadcast_tensors(collapse(labels), collapse(plane))
     alone = (a > 0) & (b == 0)
@@ -104,6 +126,10 @@ def _freeze_partners(tracer: Tracer, labels: Tensor, plane: Tensor) -> None:
 
 def _const(call: Call) -> Tensor:
     out = call.outputs[0]
+    if len(call.known) == 1 and call.known[0].tensor.shape == out.shape:
+        return call.known[0].const
+    if all(single_level(item.const) == VARYING for item in call.known):
+        return level(VARYING, out.shape)
     levels = [item.const.expand(out.shape) for item in call.known]
     const = levels[0]
     for other in levels[1:]:

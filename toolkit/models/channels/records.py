@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toolkit.models.channels.labels import Indices, Labels, collapse
+from toolkit.models.channels.labels import Indices, Labels, some
 
 
 @dataclass
@@ -27,11 +26,14 @@ class Known:
     labels: tuple[Tensor, ...]
     const: Tensor
     origin: str = ""
+    _labelled: bool | None = None
 
-    @cached_property
+    @property
     def labelled(self) -> bool:
         """Whether any element belongs to a channel."""
-        return any(bool(collapse(plane).numpy().any()) for plane in self.labels)
+        if self._labelled is None:
+            self._labelled = any(some(plane) for plane in self.labels)
+        return self._labelled
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,23 +7,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from toolkit.models.channels import layers
+from toolkit.models.channels import layers, moves
 from toolkit.models.channels.call import Call
-from toolkit.models.channels.labels import RAGGED, along, lowest, spread, varying_dims
+from toolkit.models.channels.labels import (
+    RAGGED,
+    VARYING,
+    along,
+    level,
+    line_of,
+    lowest,
+    single_level,
+    spread,
+    varying_dims,
+)
 from toolkit.models.channels.pointwise import combine
-from toolkit.models.channels.records import Binding, Known
+from toolkit.models.channels.records import Known
 from toolkit.models.channels.trace import Tracer
 
 Rule = Callable[[Call], str]
 
-SAME = {"clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "native_dropout"}
-MOVES = {"permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "repeat", "flip", "roll"}
-VIEWS = {"view", "_unsafe_view", "reshape", "unflatten"}
 SPATIAL = {
     *(
         "max_pool1d",
@@ -55,154 +63,28 @@ POINTWISE = {
 
 def apply_rule(call: Call) -> str:
     """Give the outputs of one operator their labels; freeze what the operator mixes."""
-    base = call.base
-    if not any(item.labelled for item in call.known) and base not in layers.RULES:
+    rule, kind = _rule_and_kind(call.func, call.base)
+    if kind != "mix" and not any(item.labelled for item in call.known):
         call.learn_unlabelled()
-        return _kind(base, call.func)
+        return kind
+    return rule(call)
+
+
+@cache
+def _rule_and_kind(func: Any, base: str) -> tuple[Rule, str]:
+    """An operator's rule, and what kind of reader it is when it reads no channels."""
     rule = RULES.get(base) or layers.RULES.get(base)
-    if rule is None and (torch.Tag.pointwise in call.func.tags or base in POINTWISE):
-        rule = combine
-    return (rule or _unknown)(call)
+    if rule is None:
+        rule = combine if torch.Tag.pointwise in func.tags or base in POINTWISE else Call.refuse
+    return rule, _kind(base, func)
 
 
 def _kind(base: str, func: Any) -> str:
-    if base in SAME | MOVES | VIEWS or base in ("cat", "split", "split_with_sizes", "slice"):
+    if base in layers.RULES:
+        return "mix"
+    if base in moves.MOVING:
         return "move"
     return "pointwise" if torch.Tag.pointwise in func.tags or base in POINTWISE else "other"
-
-
-def _unknown(call: Call) -> str:
-    call.freeze_all(f"{call.name} has no removal rule")
-    call.learn_unlabelled()
-    return "other"
-
-
-def _same(call: Call) -> str:
-    call.tracer.learn(call.outputs[0], call.known[0].labels, call.known[0].const, call.known[0].origin)
-    return "move"
-
-
-def _move(call: Call) -> str:
-    planes = [call.func(plane, *call.args[1:], **call.given) for plane in call.known[0].labels]
-    turned = call.name in ("t", "transpose", "permute", "repeat")
-    const = call.func(call.known[0].const, *call.args[1:], **call.given)
-    call.tracer.learn(call.outputs[0], planes, const, call.known[0].origin if turned else "")
-    return "move"
-
-
-def _view(call: Call) -> str:
-    shape = call.outputs[0].shape
-    planes = [plane.reshape(shape) for plane in call.known[0].labels]
-    if len(planes) == 1:
-        keep_rectangular(call.tracer, planes[0])
-    call.tracer.learn(call.outputs[0], planes, call.known[0].const.reshape(shape))
-    return "move"
-
-
-def keep_rectangular(tracer: Tracer, labels: Tensor, keep: int | None = None) -> None:
-    """Couple what a view split apart, so that removal leaves a full grid: the widest dimension stays free."""
-    dims = varying_dims(labels)
-    if len(dims) < 2:
-        return
-    free = keep if keep is not None else max(dims, key=lambda d: labels.shape[d])
-    for dim in dims:
-        if dim != free:
-            tracer.trace.labels.unite(labels, labels.narrow(dim, 0, 1))
-
-
-def _shuffle(call: Call) -> str:
-    planes = [call.func(plane.contiguous(), *call.args[1:]) for plane in call.known[0].labels]
-    for plane in planes:
-        if call.name == "channel_shuffle":
-            keep_rectangular(
-                call.tracer, plane.reshape(plane.shape[0], -1, call.args[1], *plane.shape[2:]), keep=1
-            )
-        else:
-            keep_rectangular(call.tracer, plane, keep=1)
-    call.tracer.learn(call.outputs[0], planes, call.func(call.known[0].const.contiguous(), *call.args[1:]))
-    return "other"
-
-
-def _cat(call: Call) -> str:
-    if any(len(item.labels) != 1 for item in call.known):
-        return _unknown(call)
-    rest = call.args[1:]
-    labels = call.func([item.labels[0] for item in call.known], *rest, **call.given)
-    call.tracer.learn(
-        call.outputs[0], [labels], call.func([item.const for item in call.known], *rest, **call.given)
-    )
-    return "move"
-
-
-def _split(call: Call) -> str:
-    item, dim = call.known[0], _dim(call.args, call.given, 2, call.known[0])
-    if len(item.labels) != 1:
-        return _unknown(call)
-    parts = call.func(item.labels[0], *call.args[1:], **call.given)
-    flags = call.func(item.const, *call.args[1:], **call.given)
-    if dim in varying_dims(item.labels[0]):
-        sizes = [part.shape[dim] for part in parts]
-        lines = [along(part, dim) for part in parts]
-        if call.name == "split":
-            if call.tracer.functions.name != "chunk":
-                _bind(call.tracer, call.args[1], lines[0], item.labels[0])
-            call.tracer.trace.equal_counts.append(tuple(line.numpy().copy() for line in lines))
-            if len(set(sizes)) > 1:
-                call.tracer.trace.labels.freeze(item.labels[0], call.tracer.where("split into unequal parts"))
-        else:
-            for size, line in zip(sizes, lines, strict=True):
-                _bind(call.tracer, size, line, line)
-    for tensor, part, flag in zip(call.outputs, parts, flags, strict=True):
-        call.tracer.learn(tensor, [part], flag)
-    return "move"
-
-
-def _slice(call: Call) -> str:
-    item = call.known[0]
-    planes = [call.func(plane, *call.args[1:], **call.given) for plane in item.labels]
-    dim = (call.args[1] if len(call.args) > 1 else 0) % item.tensor.dim()
-    size = item.tensor.shape[dim]
-    start, end, step = (call.args[2:5] + (None,) * 3)[:3] if isinstance(call.args, tuple) else (None, None, None)
-    for plane in item.labels:
-        if dim in varying_dims(plane):
-            if step not in (None, 1):
-                call.tracer.trace.labels.freeze(plane, call.tracer.where("slice with a step"))
-            for bound in (start, end):
-                if bound is not None and 0 < bound < size:
-                    _bind(call.tracer, bound, along(plane, dim)[:bound], plane)
-                elif bound is not None and -size < bound < 0:
-                    call.tracer.trace.labels.freeze(plane, call.tracer.where("slice from the end"))
-    call.tracer.learn(call.outputs[0], planes, call.func(item.const, *call.args[1:], **call.given))
-    return "move"
-
-
-def _bind(tracer: Tracer, size: int, counted: Tensor, touched: Tensor) -> None:
-    """Find the integer that a split takes its bound from, an attribute or a normalization's size; else freeze."""
-    module = tracer.net.get_submodule(tracer.module)
-    own = [name for name, value in vars(module).items() if type(value) is int and value == size]
-    for name in own:
-        tracer.trace.bindings.append(Binding(tracer.module, name, counted.numpy().copy()))
-    norms = [child for child in module.children() if getattr(child, "num_features", None) == size]
-    if not own and not norms:
-        tracer.trace.labels.freeze(touched, tracer.where(f"split at {size}, which is no attribute of the module,"))
-
-
-def _select(call: Call) -> str:
-    item, dim = call.known[0], _dim(call.args, call.given, 1, call.known[0])
-    for plane in item.labels:
-        if dim in varying_dims(plane):
-            call.tracer.trace.labels.freeze(plane, call.tracer.where("channels taken by number"))
-    pieces = [call.func(plane, *call.args[1:], **call.given) for plane in (*item.labels, item.const)]
-    if isinstance(pieces[0], Tensor):
-        pieces = [(piece,) for piece in pieces]
-    for number, tensor in enumerate(call.outputs):
-        call.tracer.learn(tensor, [piece[number] for piece in pieces[:-1]], pieces[-1][number])
-    return "move"
-
-
-def _dim(args: Sequence[Any], given: dict[str, Any], position: int, item: Known) -> int:
-    dim = given.get("dim", args[position] if len(args) > position else 0)
-    return int(dim) % item.tensor.dim()
 
 
 def _spatial(call: Call) -> str:
@@ -210,7 +92,9 @@ def _spatial(call: Call) -> str:
     if call.name.startswith("avg_pool") and any(flatten_ints(call.args[3:4])):
         const = _fading(call.known[0], const)
     for tensor in call.outputs:
-        call.tracer.learn(tensor, [spread(labels, tensor.shape, 1)], spread(const, tensor.shape, 1))
+        known = single_level(const)
+        levels = spread(const, tensor.shape, 1) if known is None else level(known, tensor.shape)
+        call.tracer.learn(tensor, [spread(labels, tensor.shape, 1)], levels)
     return "spatial"
 
 
@@ -225,6 +109,8 @@ def channelwise(tracer: Tracer, item: Known) -> tuple[Tensor, Tensor]:
 
 def _fading(item: Known, const: Tensor) -> Tensor:
     """Levels per channel behind a padding with zeros: a constant that is not zero shows it."""
+    if single_level(const) == VARYING:
+        return const
     nonzero = (item.tensor.detach() != 0).transpose(0, 1).flatten(1).any(dim=1)
     return torch.where(nonzero, const.clamp(max=RAGGED), const)
 
@@ -237,10 +123,10 @@ def flatten_ints(values: Sequence[Any]) -> list[int]:
 def _pad(call: Call) -> str:
     item, shape = call.known[0], call.outputs[0].shape
     if float(call.args[2] if len(call.args) > 2 else 0) != 0:
-        return _unknown(call)
+        return call.refuse()
     padded = {d for d in range(len(shape)) if shape[d] != item.tensor.shape[d]}
     if padded & set(varying_dims(item.labels[0])):
-        return _unknown(call)
+        return call.refuse()
     labels, const = channelwise(call.tracer, item)
     const = _fading(item, const)
     call.tracer.learn(call.outputs[0], [spread(labels, shape, 1)], spread(const, shape, 1))
@@ -255,14 +141,19 @@ def _reduce(call: Call) -> str:
     reduced = sorted({d % item.tensor.dim() for d in dims})
     labels, const = item.labels[0], item.const
     if set(reduced) & set(varying_dims(labels)):
-        return _unknown(call)
+        return call.refuse()
     keep = call.outputs[0].dim() == item.tensor.dim()
+    line, known, shape = line_of(labels), single_level(const), call.outputs[0].shape
     for dim in reversed(reduced):
         labels = labels.narrow(dim, 0, 1) if keep else labels.select(dim, 0)
-        const = const.amin(dim=dim, keepdim=keep)
+        const = const if known is not None else const.amin(dim=dim, keepdim=keep)
+    if line is not None and line.dim not in reduced:
+        labels = spread(line.vector, shape, line.dim if keep else line.dim - sum(d < line.dim for d in reduced))
+    if known is not None:
+        const = level(known, shape)
     if call.base == "logsumexp":
         call.tracer.trace.labels.stir(item.labels[0], call.outputs[0])
-    if call.base not in ("mean", "amax", "amin", "max", "min"):
+    if call.base not in ("mean", "amax", "amin", "max", "min") and known != VARYING:
         const = torch.where(call.outputs[0] != 0, const.clamp(max=RAGGED), const)
     for tensor in call.outputs:
         call.tracer.learn(tensor, [labels], const)
@@ -274,7 +165,7 @@ def _along_dim(call: Call) -> str:
     item = call.known[0]
     dim = int(call.args[1]) % item.tensor.dim()
     if dim in varying_dims(item.labels[0]):
-        return _unknown(call)
+        return call.refuse()
     const = item.const.amin(dim=dim, keepdim=True).expand(item.const.shape).clamp(max=RAGGED)
     call.tracer.trace.labels.stir(item.labels[0], call.outputs[0])
     for tensor in call.outputs:
@@ -283,16 +174,9 @@ def _along_dim(call: Call) -> str:
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(SAME, _same),
-    **dict.fromkeys(MOVES, _move),
-    **dict.fromkeys(VIEWS, _view),
+    **moves.RULES,
     **dict.fromkeys(SPATIAL, _spatial),
     **dict.fromkeys(REDUCTIONS, _reduce),
     **dict.fromkeys(ALONG_DIM, _along_dim),
-    **dict.fromkeys(("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"), _shuffle),
-    **dict.fromkeys(("split", "split_with_sizes"), _split),
-    **dict.fromkeys(("select", "unbind"), _select),
-    "cat": _cat,
-    "slice": _slice,
     "constant_pad_nd": _pad,
 }

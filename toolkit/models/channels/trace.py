@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from toolkit.models.channels.labels import EVEN, VARYING, Labels, along, level, spread
+from toolkit.models.channels.labels import EVEN, VARYING, Labels, along, level, line_of, nothing, spread
 from toolkit.models.channels.records import Known, Trace, Use
 
 CUT = "@cut"
@@ -49,7 +49,11 @@ class Tracer(TorchDispatchMode):
     """Sees every operator and hands it to its rule."""
 
     def __init__(self, net: nn.Module, labels: Labels) -> None:
+        from toolkit.models.channels.call import Call
+        from toolkit.models.channels.rules import apply_rule
+
         super().__init__()
+        self._call, self._apply = Call, apply_rule
         self.net = net
         self.trace = Trace(labels)
         self.functions = _Functions()
@@ -74,12 +78,12 @@ class Tracer(TorchDispatchMode):
         if found is not None:
             return found
         name = self._names.get(id(tensor), "")
-        planes: tuple[Tensor, ...] = (torch.zeros((), dtype=torch.int64).expand(tensor.shape),)
+        planes: tuple[Tensor, ...] = ()
         if name:
             sized = [dim for dim, size in enumerate(tensor.shape) if size > 1]
             dims = sized[:2] if tensor.dim() > 2 and tensor.shape[0] > 1 else sized
-            planes = tuple(spread(self.trace.labels.new(tensor.shape[d]), tensor.shape, d) for d in dims) or planes
-        known = Known(tensor, planes, level(EVEN, tensor.shape), name)
+            planes = tuple(spread(self.trace.labels.new(tensor.shape[d]), tensor.shape, d) for d in dims)
+        known = Known(tensor, planes or (nothing(tensor.shape),), level(EVEN, tensor.shape), name)
         if name:
             self.trace.parameters[name] = known
             if self.in_edge:
@@ -91,7 +95,10 @@ class Tracer(TorchDispatchMode):
         """Labels along dimension ``dim`` of a parameter; zeros where the dimension has size 1."""
         shape = known.tensor.shape
         for plane in known.labels:
-            if plane.stride(dim) != 0 and shape[dim] > 1:
+            line = line_of(plane)
+            if line is not None and line.dim == dim and shape[dim] > 1:
+                return line.vector
+            if line is None and plane.stride(dim) != 0 and shape[dim] > 1:
                 return along(plane, dim)
         return torch.zeros(shape[dim], dtype=torch.int64)
 
@@ -102,15 +109,12 @@ class Tracer(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        from toolkit.models.channels.call import Call
-        from toolkit.models.channels.rules import apply_rule
-
         given = dict(kwargs or {})
         inputs = _arguments(args, given)
         known = [self.look(t) for t in inputs]
         out = func(*args, **given)
         outputs = list(flat_tensors(out))
-        kind = apply_rule(Call(self, func, args, given, known, outputs))
+        kind = self._apply(self._call(self, func, args, given, known, outputs))
         use = Use(kind, self.module, tuple(id(t) for t in outputs))
         for tensor in inputs:
             self.trace.uses.setdefault(id(tensor), []).append(use)
@@ -184,7 +188,7 @@ def run_trace(net: nn.Module, example: Tensor, labels: Labels | None = None) -> 
     tracer.batch = example.shape[0]
     try:
         with torch.no_grad(), tracer.watching():
-            tracer.learn(example, [torch.zeros((), dtype=torch.int64).expand(example.shape)],
+            tracer.learn(example, [nothing(example.shape)],
                          level(VARYING, example.shape))  # fmt: skip
             outputs = _run(tracer, net, example)
     finally:
