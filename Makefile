@@ -10,13 +10,15 @@ INSTALLED := $(VENV)/.installed
 # GNU OpenMP's idle threads spin and starve every other process unless this is set before torch is imported.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help demo env lint unit test test-system test-full clean
+.PHONY: help demo env lint unit test test-system test-full docs dist clean
 
 help:
 	@echo "make demo         the whole pipeline on the synthetic fleet; ends with the path of a report"
 	@echo "make test         style, types, import contract and the unit tests"
 	@echo "make test-system  tests with a browser and other programs of the system"
 	@echo "make test-full    long matrices and fuzzing"
+	@echo "make docs         the documentation in build/site; a warning is an error"
+	@echo "make dist         wheel and sdist in dist, checked"
 
 $(INSTALLED): setup.cfg pyproject.toml $(wildcard constraints/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -39,7 +41,7 @@ lint: env
 	$(BIN)/lint-imports --no-cache
 
 unit: env
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not full" tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not full" tests/unit
 
 test: lint unit
 
@@ -47,8 +49,19 @@ test-system: env
 	$(BIN)/pytest -m system tests/system
 
 test-full: env
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/unit
 	$(BIN)/pytest -m system tests/system
+	$(MAKE) docs dist
+
+docs: env
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+dist: env
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[dist]'
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

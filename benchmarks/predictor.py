@@ -2,9 +2,9 @@
 
     python -m benchmarks.predictor            # cross-validates, writes results/predictor.* and the package's data
 
-Every row is predicted by a fit that saw no row of its model, of its device, or of its source. What is judged is
-the plain prediction for the stated (or highest) clocks: the nuisances of the fit are dropped. Intervals hold 90 %
-of these held-out errors, pooled over the three.
+Every row is predicted by a fit that saw no row of its model, its family of models, its device, or its source.
+What is judged is the plain prediction for the stated (or highest) clocks: the nuisances of the fit are dropped.
+Intervals hold 90 % of these held-out errors, pooled over the four.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.optimize import nnls
 from benchmarks import predictor_fit as fitting
 from benchmarks.predictor_plots import scatter
 from benchmarks.predictor_report import markdown
-from benchmarks.predictor_rows import Row, freeze, load
+from benchmarks.predictor_rows import Row, family, freeze, load
 from targets.jetson.catalogue import find_module
 from targets.jetson.predictor.energy import int8_macs
 
@@ -31,6 +31,7 @@ COVERAGE = 0.9
 WIDER_WITHOUT_ROWS = 0.7
 LEAVE_OUT: dict[str, Callable[[Row], str]] = {
     "model": lambda row: row.model,
+    "family": lambda row: family(row.model),
     "device": lambda row: row.module,
     "source": lambda row: row.group,
 }

@@ -45,6 +45,7 @@ def markdown(
         *_groups(rows, held_out["model"], spreads),
     ]
     lines += ["", "## Order of devices", "", *_orders(rows, held_out)]
+    lines += ["", "## Against a global factor", "", *_baseline(rows, held_out)]
     lines += ["", "## What a device without a stated power mode seems to have run at", "", *_nuisances(final)]
     return "\n".join(lines) + "\n"
 
@@ -87,6 +88,21 @@ def _orders(rows: list[Row], held_out: dict[str, np.ndarray]) -> list[str]:
         right = sum((predicted[i] > predicted[j]) == (rows[i].ms > rows[j].ms) for i, j in pairs)
         lines.append(f"| one {how} | {len(pairs)} | {right} ({100 * right / len(pairs):.1f} %) |")
     return lines
+
+
+def _baseline(rows: list[Row], held_out: dict[str, np.ndarray]) -> list[str]:
+    """Mean errors on the devices and the source for which notes give the error of a factor from a desktop GPU."""
+    lines = ["| module | rows | mean error, one device left out | one model | a factor from an RTX 3090 (notes) |"]
+    lines.append("|---|---|---|---|---|")
+    for module, factor in (("orin-nano-8gb", 38), ("orin-nx-16gb", 36), ("agx-orin-64gb", 22.5)):
+        own = np.array([row.module == module and row.group == "trtutils" for row in rows])
+        observed = np.array([row.ms for row in rows])[own]
+        found = [100 * np.mean(np.abs(held_out[how][own] / observed - 1)) for how in ("device", "model")]
+        lines.append(f"| {module} | {own.sum()} | {found[0]:.1f} % | {found[1]:.1f} % | {factor} % |")
+    note = (
+        "The factor was fitted and judged on that source's whole grid (15 networks, 8 sizes), ours on these rows."
+    )
+    return [*lines, "", note]
 
 
 def _nuisances(final: fitting.Fit) -> list[str]:

@@ -190,6 +190,12 @@ def group(source: str) -> str:
     return "other"
 
 
+def family(model: str) -> str:
+    """Models of one design in several sizes, and SSD or FCN with their backbones."""
+    known = ("resnet", "vgg", "yolox", "mixnet", "mobilenet", "squeezenet")
+    return next((name for name in known if name in model), model)
+
+
 def load(path: Path = ELIGIBLE) -> list[Row]:
     """The eligible rows."""
     with path.open(encoding="utf-8") as source:

@@ -25,7 +25,7 @@ if find_spec("onnx") is not None:
     from calibration.prepare import Prepared, prepare
     from calibration.quantize import Quantized, quantize, write_forms
     from calibration.scales import Scales
-    from calibration.sensitivity import FloatChoice, Sensitivity, choose_float_layers, sensitivity
+    from calibration.sensitivity import FloatChoice, Sensitivity, choose_float_layers, sensitivity, wire_score
     from calibration.sensitivity_plot import sensitivity_svg
     from calibration.table import TABLE, read_table
 
@@ -64,6 +64,7 @@ __all__ = [
     "refuse_unreal",
     "sensitivity",
     "sensitivity_svg",
+    "wire_score",
     "write_cache",
     "write_forms",
     "write_picture_list",

@@ -9,11 +9,14 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
+from calibration.agreement import run_forms, sqnr
 from calibration.errors import SettingsError
 from calibration.quantize import Quantized
 from calibration.settings import Form
+from calibration.suffix import activations_of
 
 logger = logging.getLogger(__name__)
 Score = Callable[[onnx.ModelProto], float]
@@ -70,6 +73,20 @@ class FloatChoice:
     trials: int
 
 
+def wire_score(quantized: Quantized) -> Score:
+    """Signal to quantization noise of the decoded wire against the FP32 feature, in dB, on the probe pictures."""
+    wire, settings = quantized.prepared.wire, quantized.settings
+    probe = quantized.observations.probe
+    feature = activations_of(quantized.prepared, [wire.feature], probe, settings.threads)[wire.feature]
+    clipped = np.clip(feature, np.float32(wire.low * wire.step), np.float32(wire.high * wire.step))
+
+    def score(model: onnx.ModelProto) -> float:
+        codes = run_forms({"scored": model}, probe, settings.forward_pictures, settings.threads)["scored"]
+        return sqnr(clipped, codes.astype(np.float64) * wire.step)
+
+    return score
+
+
 def sensitivity(
     quantized: Quantized, score: Score, form: Form = "a", layers: Iterable[str] | None = None
 ) -> Sensitivity:
@@ -96,7 +113,7 @@ def sensitivity(
     for name in wanted:
         only, without = scorer([other for other in names if other != name]), scorer([name])
         rows.append(LayerSensitivity(name, macs[name], only, without, float_score - only, without - int8_score))
-        logger.info("%s: alone %.5g, all others %.5g", name, only, without)
+        logger.debug("%s: alone %.5g, all others %.5g", name, only, without)
     return Sensitivity(float_score, int8_score, tuple(rows))
 
 

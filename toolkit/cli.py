@@ -25,9 +25,12 @@ from rich.table import Table
 
 from calibration.errors import CalibrationError
 from targets.errors import TargetError
+from toolkit.commands import OWN_STAGES, register
 from toolkit.commands.bundle import bundle, deploy
 from toolkit.commands.devices import devices
+from toolkit.commands.options import ConfigArgument, JsonOption, RunsOption, SetOption
 from toolkit.commands.predict import predict
+from toolkit.commands.split import split
 from toolkit.errors import PatrolError
 
 CHECK_FAILED = 1
@@ -46,17 +49,10 @@ app.command()(bundle)
 app.command()(deploy)
 app.command()(devices)
 app.command()(predict)
+app.command()(split)
 runs_app = typer.Typer(help="List runs, or free the disk space of old ones.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 logger = logging.getLogger("patrol-edge")
-
-ConfigArgument = Annotated[Path, typer.Argument(help="The run's YAML file; see configs/ for examples.")]
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the run folders.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change one setting: section.key=value. Can be given several times."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.callback()
@@ -80,14 +76,14 @@ def _setup(
 def _pipeline(
     config: Path, runs: Path, changes: list[str] | None, until: str | None, *, estimated: bool = True
 ) -> Any:
-    from toolkit.pipeline import run_pipeline, stages_for
+    from toolkit.pipeline import run_pipeline, stages_for, unfinished
     from toolkit.runs import RunFolder
     from toolkit.settings import environment, load_settings
     from toolkit.stages.estimate import announce
 
     settings = load_settings(config, changes or [])
     settings.use_threads()
-    stages = [stage.name for stage in stages_for(settings, until)]
+    stages_for(settings, until)
     run = RunFolder.open(
         runs / settings.name,
         name=settings.name,
@@ -96,7 +92,7 @@ def _pipeline(
     )
     try:
         if estimated:
-            announce(settings, run, stages)
+            announce(settings, run, unfinished(settings, run, until))
         run_pipeline(settings, run, until)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", INTERRUPTED)
@@ -124,7 +120,11 @@ def _end_with(verdicts: list[dict[str, Any]]) -> None:
 def _add_stage_commands() -> None:
     from toolkit.stages import SUMMARIES
 
+    register(app, _pipeline)
+
     for name, summary in SUMMARIES.items():
+        if name in OWN_STAGES:
+            continue
         text = f"{summary[0].upper()}{summary[1:]}, after the stages before it that are not finished."
         app.command(name=name, help=text)(_slim if name == "slim" else _stage_command(name))
 
@@ -151,8 +151,6 @@ def _stage_command(name: str) -> Any:
     def command(config: ConfigArgument, runs: RunsOption = Path("runs"), changes: SetOption = None) -> None:
         finished = _pipeline(config, runs, changes, name)
         typer.echo(f"{name}: {finished.root / name}")
-        if name == "check":
-            _end_with(json.loads(finished.path("check", "verdicts.json").read_text(encoding="utf-8")))
 
     return command
 

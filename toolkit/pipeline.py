@@ -29,6 +29,21 @@ def stages_for(settings: RunSettings, until: str | None = None) -> list[Stage]:
     return stages[: names.index(until) + 1]
 
 
+def unfinished(settings: RunSettings, run: RunFolder, until: str | None = None) -> list[str]:
+    """Names of the stages that a call will run, told from the manifest alone; files are not looked into."""
+    made: dict[str, str] = {}
+    names: list[str] = []
+    for stage in stages_for(settings, until):
+        record = run.manifest.stages.get(stage.name)
+        inputs = {name: made[name] for name in stage.inputs if name in made}
+        fresh = record is not None and (run.root / stage.name).is_dir() and not set(stage.inputs) & set(names)
+        if record is not None and fresh and record.key == stage.key(settings, inputs):
+            made[stage.name] = record.digest()
+        else:
+            names.append(stage.name)
+    return names
+
+
 def run_pipeline(settings: RunSettings, run: RunFolder, until: str | None = None) -> None:
     """Run every stage that is not finished under the present settings, code and inputs."""
     stages = stages_for(settings, until)

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from calibration.settings import CalibrationSettings
+from targets.errors import TargetError
+from targets.jetson.catalogue import device_of
 from toolkit.checks.limits import Limit, load_limits
 from toolkit.datasets.settings import DataSettings
 from toolkit.device import describe_machine, usable_cores
@@ -141,10 +143,24 @@ class RunSettings(Section):
     quantize: CalibrationSettings = CalibrationSettings()
     build: BuildSettings = BuildSettings()
     profile: ProfileSettings = ProfileSettings()
+    devices: tuple[str, ...] = Field(
+        default=("orin-nano-8gb",),
+        description="Jetsons to predict for: NAME or NAME@MODE (patrol-edge devices)",
+    )
     attack: AttackSettings = AttackSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
     check: CheckSettings = CheckSettings()
+
+    @field_validator("devices")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            try:
+                device_of(name)
+            except TargetError as error:
+                raise ValueError(str(error)) from error
+        return names
 
     def thread_count(self) -> int:
         """Threads that computations use."""

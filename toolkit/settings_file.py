@@ -89,7 +89,7 @@ def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{place} is missing{more}"
     given = problem.get("input")
     shown = f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
-    return f"{place or 'settings'}: {problem['msg']}{shown}{more}"
+    return f"{place or 'settings'}: {problem['msg'].removeprefix('Value error, ')}{shown}{more}"
 
 
 def _fields_at(model: type[BaseModel], place: list[str]) -> list[str]:

@@ -232,6 +232,17 @@ def find_module(name: str) -> Module:
     raise CatalogueError(f"there is no Jetson module {name} in the catalogue; did you mean {', '.join(close)}?")
 
 
+def device_of(text: str) -> tuple[Module, PowerMode]:
+    """A module and its power mode from ``NAME`` or ``NAME@MODE``; without a mode the module's default one.
+
+    Raises:
+        CatalogueError: there is no such module or mode.
+    """
+    name, _, mode = text.partition("@")
+    module = find_module(name)
+    return module, module.mode(mode or None)
+
+
 def find_release(l4t: str) -> Release:
     """The JetPack of an L4T version such as ``36.4.3``.
 

@@ -1,11 +1,16 @@
 """Deployment over a real sshd on loopback, to devices whose file systems are recorded."""
 
 import getpass
+import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from targets.errors import DeployError
@@ -14,6 +19,7 @@ from targets.jetson.remote import DeployOptions, Host, deploy, deploy_all
 from tests.unit.targets.fake_device import calls, fake_root, set_mode, spec
 
 pytestmark = pytest.mark.system
+ROOT = Path(__file__).resolve().parents[2]
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
 
@@ -111,6 +117,59 @@ def test_a_killed_deploy_leaves_the_engine_in_use(target, tmp_path):
     assert deploy(host, archive, options).build["key"] == before.build["key"]
     assert deploy(host, other, options).build["rebuilt"]
     assert (home / "previous").resolve() != (home / "current").resolve()
+
+
+SLOW_LINK = """
+import os, select, socket, sys, time
+link = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+while True:
+    ready, _, _ = select.select([0, link], [], [])
+    if link in ready:
+        data = link.recv(65536)
+        if not data:
+            break
+        os.write(1, data)
+    if 0 in ready:
+        data = os.read(0, 65536)
+        if not data:
+            break
+        link.sendall(data)
+        time.sleep(len(data) / 1e6)
+"""
+
+
+def test_a_deploy_killed_while_sending_is_taken_up(target, tmp_path):
+    host, options, home, _, _ = target
+    networks = tmp_path / "networks"
+    bundle = spec(networks)
+    (networks / "edge.b.onnx").write_bytes(np.random.default_rng(1).bytes(8_000_000))
+    archive = tmp_path / "large.tar.gz"
+    write_bundle(bundle, archive)
+    (tmp_path / "slow.py").write_text(SLOW_LINK)
+    slow = ("-o", f"ProxyCommand={sys.executable} {tmp_path}/slow.py %h %p", *options.ssh)
+    code = (
+        "from pathlib import Path\nfrom targets.jetson.remote import *\n"
+        f"deploy(Host({host.name!r}, {host.port}), Path({str(archive)!r}), "
+        f"DeployOptions({options.folder!r}, {slow!r}, {options.system!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
+    sent = wait_until(lambda: sum(path.stat().st_size for path in home.glob("*/bundle.partial")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 0 < sent < archive.stat().st_size and not (home / "current").exists()
+    wait_until(
+        lambda: not subprocess.run(["pgrep", "-f", f"cat >> {home}"], check=False, capture_output=True).stdout
+    )
+    found = deploy(host, archive, options)
+    assert found.build["rebuilt"] and found.uploaded < archive.stat().st_size
+
+
+def wait_until(ask):
+    for _ in range(600):
+        if found := ask():
+            return found
+        time.sleep(0.1)
+    pytest.fail("nothing happened for a minute")
 
 
 def test_an_unknown_host_key_is_refused(target, tmp_path):

@@ -12,7 +12,9 @@ import pytest
 from tests.system import browser as browsers
 from tests.system.browser import Browser, BrowserMissingError
 from tests.unit.reporting.factory import make_report
-from toolkit.reporting import render_report
+from toolkit.metrics import MetricSet
+from toolkit.reporting import compare_runs, render_report
+from toolkit.reporting.difference import render_comparison
 
 pytestmark = pytest.mark.system
 WINDOWS = [(width, height, scheme) for width, height in ((1280, 900), (390, 844)) for scheme in ("light", "dark")]
@@ -70,15 +72,35 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of which one is better here and worse there."""
+    data = make_report()
+    changed = [
+        metric.model_copy(update={"value": metric.value * 1.5, "interval": None}) if index % 3 == 0 else metric
+        for index, metric in enumerate(data.metrics)
+    ]
+    path = tmp_path_factory.mktemp("comparison") / "compare.html"
+    return render_comparison(compare_runs(data.metrics, MetricSet(changed)), path, "before", "after")
+
+
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with Browser(tmp_path_factory.mktemp("profile")) as running:
         yield running
 
 
+@pytest.mark.parametrize("page_of", ["report", "comparison"])
 @pytest.mark.parametrize(("width", "height", "scheme"), WINDOWS)
-def test_report_can_be_read(
-    browser: Browser, report: Path, tmp_path: Path, width: int, height: int, scheme: str
+def test_page_can_be_read(
+    browser: Browser,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    page_of: str,
+    width: int,
+    height: int,
+    scheme: str,
 ) -> None:
+    report: Path = request.getfixturevalue(page_of)
     browser.open(report, width, height, scheme)
     assert browser.requests() == [report.resolve().as_uri()]
     assert browser.complaints() == []
@@ -110,13 +132,24 @@ def test_following_an_anchor_shows_its_section(browser: Browser, report: Path) -
 def test_wide_tables_scroll_inside_their_own_box(browser: Browser, report: Path) -> None:
     browser.open(report, 390, 844, "light")
     moved = browser.evaluate(
-        "(() => { const box = document.querySelector('#path .scroll'); box.scrollLeft = 200;"
+        "(() => { const box = document.querySelector('#path .scroll'); box.scrollLeft = 100;"
         " const first = box.querySelector('tbody tr:nth-child(2) th').getBoundingClientRect();"
         " return [box.scrollLeft, Math.round(first.left), scrollX]; })()"
     )
-    assert moved[0] == 200
+    assert moved[0] == 100
     assert moved[1] < 30  # the row's name stays in sight
     assert moved[2] == 0
+
+
+CUT = """
+[...document.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth + 1)
+  .map((box) => box.getAttribute("aria-label"))
+"""
+
+
+def test_no_open_table_is_cut_off_on_a_wide_screen(browser: Browser, report: Path) -> None:
+    browser.open(report, 1280, 900, "light")
+    assert browser.evaluate(CUT) == []
 
 
 def test_prints_to_pdf_with_everything_open(browser: Browser, report: Path, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def _difference(metric: Metric, reference: Metric, bound: str) -> Spread:
             sign * (metric.interval[1] - reference.interval[0]),
         )
         interval = (min(ends), max(ends))
-    return Spread(sign * (metric.value - reference.value), interval)
+    return Spread(sign * (metric.value - reference.value) + 0.0, interval)  # never -0
 
 
 def _judge(spread: Spread, metric: Metric, reference: Metric, limit: Limit, bound: str) -> Comparison:

@@ -22,6 +22,7 @@ NOT_AN_ATTACK = (
 )
 CONVERGED, TRUSTED = "privacy.converged", "privacy.trusted"
 _SUITE = "worst of "
+UNSTEADY = ", not steady"
 RATIO = "latency.ratio"
 
 
@@ -39,9 +40,9 @@ def same_protocol(protocol: str) -> str:
     """What two protocols must share to be compared.
 
     The worst of a suite, ``worst of 3 attackers: ridge``, is compared whichever attacker it was, but only with the
-    worst of as many.
+    worst of as many. A latency that had not become steady is compared too: its interval says what it is worth.
     """
-    return protocol.split(":", 1)[0] if protocol.startswith(_SUITE) else protocol
+    return protocol.split(":", 1)[0] if protocol.startswith(_SUITE) else protocol.removesuffix(UNSTEADY)
 
 
 def family(name: str) -> str:

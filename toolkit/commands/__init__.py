@@ -1,1 +1,26 @@
-"""Commands of the command line that are not stages, one file each; ``toolkit.cli`` registers them."""
+"""Commands of ``patrol-edge`` that are more than one stage; each module adds its own to the application."""
+
+from __future__ import annotations
+
+import typer
+
+from toolkit.commands import check, init, report
+from toolkit.commands.stage import RunStages
+
+OWN_STAGES = ("report", "check")
+"""Stages whose command does more than to run them, so that it is written here."""
+
+
+def register(app: typer.Typer, run_stages: RunStages) -> None:
+    """Add the commands.
+
+    Args:
+        app: the application.
+        run_stages: runs a configuration up to a stage and returns its run folder.
+    """
+    init.register(app)
+    report.register(app, run_stages)
+    check.register(app, run_stages)
+
+
+__all__ = ["OWN_STAGES", "RunStages", "register"]

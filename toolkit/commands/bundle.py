@@ -100,7 +100,7 @@ def deploy(
     identity: Annotated[Path | None, typer.Option("-i", "--identity", help="Key file for ssh.")] = None,
     option: Annotated[list[str] | None, typer.Option("-o", help="An option of ssh, as in ssh -o.")] = None,
     seconds: Annotated[int, typer.Option(min=0, help="How long to profile; 0 does not.")] = 5,
-    system: Annotated[str, typer.Option(hidden=True)] = "/",
+    system: Annotated[str, typer.Option(help="Root of the device's file system.")] = "/",
     folder: Annotated[str, typer.Option(help="On the device, below the home folder.")] = ".patrol-edge",
     as_json: JsonOption = False,
 ) -> None:

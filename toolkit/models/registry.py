@@ -23,6 +23,21 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 }
 
 
+def register_backbone(name: str, factory: Callable[..., Backbone]) -> None:
+    """Make a backbone of your own known under a name, for this process.
+
+    Args:
+        name: what ``model.backbone`` calls it.
+        factory: takes ``last_stride`` and ``width`` as keywords; usually the class itself.
+
+    Raises:
+        ModelError: another backbone has that name.
+    """
+    if BACKBONES.get(name, factory) is not factory:
+        raise ModelError(f"there is a backbone {name!r} already; choose another name")
+    BACKBONES[name] = factory
+
+
 def build_backbone(name: str, **arguments: Any) -> Backbone:
     """A backbone with random weights (from torch's global generator).
 

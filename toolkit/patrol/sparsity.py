@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from toolkit.patrol.configuration import choose_counts
 from toolkit.patrol.cost import EdgeCost
 from toolkit.patrol.settings import MaskSettings
 
@@ -32,11 +33,15 @@ class Steering:
     the remaining steps gives the threshold with which the budget is met exactly in time: when the task holds masks
     up, the quantile falls more slowly and the threshold grows by itself; when the budget is met, it is zero.
     Nothing above the quantile becomes zero, so that no more goes than the budget asks for.
+
+    On the way the budget is charged channel by channel, because whole multiples change nothing until many channels
+    are gone, and then everywhere at once. The end is chosen in whole multiples (:func:`choose_counts`).
     """
 
     def __init__(self, cost: EdgeCost, ratio: float, steps: int, minimum: int) -> None:
         cost.check_reachable(ratio * cost.full, minimum)
         self.cost = cost
+        self.smooth = EdgeCost(cost.parts, cost.sizes, 1, cost.unit)
         self.target = ratio * cost.full
         self.steps = steps
         self.minimum = minimum
@@ -44,13 +49,13 @@ class Steering:
     def quantile(self, keys: Mapping[str, Tensor]) -> float:
         """The smallest key such that removing all channels up to it meets the target; -inf if nothing must go."""
         ordered = {name: key.reshape(-1).sort().values for name, key in keys.items()}
-        if self.cost(self._kept(ordered, -math.inf)) <= self.target:
+        if self.smooth(self._kept(ordered, -math.inf)) <= self.target:
             return -math.inf
         candidates = torch.cat(list(ordered.values())).unique()
         low, high = 0, len(candidates) - 1
         while low < high:
             middle = (low + high) // 2
-            if self.cost(self._kept(ordered, float(candidates[middle]))) <= self.target:
+            if self.smooth(self._kept(ordered, float(candidates[middle]))) <= self.target:
                 high = middle
             else:
                 low = middle + 1
@@ -184,12 +189,21 @@ class ProximalMasks:
         self.settled = True
 
     def _project(self, steering: Steering) -> None:
+        """The best channels of each group stay, as many as the aligned budget allows.
+
+        Where alignment pays for more than are alive, the dead ones next in weight come back just above zero: they
+        cost nothing more, and the rest of the training can use them.
+        """
         keys = {name: self._tensors[name]["iterate"] / self.weights(name) for name in self.masks}
-        quantile = steering.quantile(keys)
+        counts = choose_counts(steering.cost, keys, steering.target, steering.minimum)
         for name, key in keys.items():
-            iterate = self._tensors[name]["iterate"]
-            zeroed = torch.where(key <= quantile, torch.zeros_like(iterate), iterate)
-            self._tensors[name]["iterate"] = self._never_empty(zeroed, iterate)
+            iterate = self._tensors[name]["iterate"].reshape(-1)
+            order = torch.stack([key.reshape(-1), 1 / self.weights(name).reshape(-1)])
+            best = sorted(range(len(iterate)), key=lambda place: tuple(order[:, place].tolist()), reverse=True)
+            kept = torch.zeros_like(iterate)
+            chosen = best[: counts[name]]
+            kept[chosen] = iterate[chosen].clamp(min=ALIVE)
+            self._tensors[name]["iterate"] = kept.reshape(key.shape)
 
     def kept(self) -> dict[str, int]:
         """Masks above zero, by group."""

@@ -8,7 +8,6 @@ the precision of their readers; reshapes cost nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ from typing import Any
 from targets.jetson.layers import NETWORK_INPUT, Layer, LayerGraph, Tensor
 from toolkit.errors import ModelError
 from toolkit.optional import require
+from toolkit.planning.onnx_graph import FREE, QUANTIZERS, FusionGraph
 
-FREE = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout"}
-QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 SIMPLE = {"Relu", "Clip", "LeakyRelu", "PRelu"}
 SMOOTH = {"Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Mish", "Gelu", "Tanh", "Elu", "Softplus", "Erf", "Silu"}
 BINARY = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"}
@@ -73,92 +71,15 @@ def fuse(model: Any, name: str, *, batch: int = 1) -> LayerGraph:
     Raises:
         ModelError: a shape cannot be inferred.
     """
-    graph = _Graph.of(model, batch)
+    graph = FusionGraph.of(model, batch)
     builder = _Fusion(graph)
     return LayerGraph(name, batch, tuple(builder.run()))
-
-
-@dataclass
-class _Graph:
-    """The index that fusion works on; tensors are called by the name of what first held their values."""
-
-    nodes: list[Any]
-    shapes: dict[str, tuple[int, ...]]
-    constants: set[str]
-    outputs: set[str]
-    root: dict[str, str] = field(default_factory=dict)
-    coded: set[str] = field(default_factory=set)
-    decoded: set[str] = field(default_factory=set)
-    written: set[str] = field(default_factory=set)
-    coded_weights: set[str] = field(default_factory=set)
-    readers: dict[str, list[int]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, model: Any, batch: int) -> _Graph:
-        onnx = require("onnx", "host")
-        fixed = onnx.ModelProto()
-        fixed.CopyFrom(model)
-        for item in fixed.graph.input:
-            for dim in item.type.tensor_type.shape.dim:
-                if not dim.HasField("dim_value"):
-                    dim.dim_value = batch
-        del fixed.graph.value_info[:]
-        for item in fixed.graph.output:
-            item.type.tensor_type.ClearField("shape")
-        fixed = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
-        infos = [*fixed.graph.input, *fixed.graph.value_info, *fixed.graph.output]
-        shapes = {info.name: _dims(info) for info in infos if info.type.tensor_type.HasField("shape")}
-        constants = {item.name for item in fixed.graph.initializer}
-        shapes.update({item.name: tuple(item.dims) for item in fixed.graph.initializer})
-        graph = cls(list(fixed.graph.node), shapes, constants, {item.name for item in fixed.graph.output})
-        graph._index()
-        return graph
-
-    def _index(self) -> None:
-        self.written = {name for node in self.nodes for name in node.output}
-        self.coded_weights = {node.output[0] for node in self.nodes if node.op_type == "DequantizeLinear"}
-        for node in self.nodes:
-            if node.op_type == "Constant" or (node.input and all(self.is_constant(i) for i in node.input if i)):
-                self.constants.update(node.output)
-        for index, node in enumerate(self.nodes):
-            if node.op_type in FREE | QUANTIZERS and node.input[0] not in self.constants:
-                source = self.of_root(node.input[0])
-                self.root[node.output[0]] = source
-                if node.op_type == "QuantizeLinear":
-                    self.coded.add(source)
-                if node.op_type == "DequantizeLinear" or node.input[0] in self.decoded:
-                    self.decoded.add(node.output[0])
-                continue
-            for name in node.input:
-                if name and name not in self.constants:
-                    self.readers.setdefault(self.of_root(name), []).append(index)
-        self.outputs = {self.of_root(name) for name in self.outputs}
-
-    def of_root(self, name: str) -> str:
-        return self.root.get(name, name)
-
-    def is_constant(self, name: str) -> bool:
-        return name in self.constants
-
-    def elements(self, name: str) -> int:
-        shape = self.shapes.get(name)
-        if shape is None or any(dim <= 0 for dim in shape):
-            raise ModelError(
-                f"the shape of tensor {name} is not fixed by the batch size; export the model with fixed height "
-                "and width, or simplify it first"
-            )
-        return prod(shape)
-
-
-def _dims(info: Any) -> tuple[int, ...]:
-    shape = info.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") else 0 for dim in shape)
 
 
 class _Fusion:
     """Walks the graph once and emits layers."""
 
-    def __init__(self, graph: _Graph) -> None:
+    def __init__(self, graph: FusionGraph) -> None:
         self.graph = graph
         self.taken: set[int] = set()
         self.made: dict[str, int] = {}

@@ -10,6 +10,8 @@ from toolkit.reporting.svg import Chart
 
 MAX_ROWS = 400
 OPEN_ROWS = 16
+BESIDE_LENGTH = 24
+"""Longest text, in characters, of a table that stands beside a chart."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,26 @@ class Section:
         if drawn:
             self.blocks.append(Block("charts", charts=drawn))
 
+    def more_charts(self, title: str, *charts: Chart | None) -> None:
+        """Charts that few readers need, closed at first."""
+        drawn = tuple(chart for chart in charts if chart is not None)
+        if drawn:
+            self.blocks.append(Block("more_charts", title=title, charts=drawn, closed=True))
+
     def table(self, caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
-        """A table; a column whose title starts with ``#`` holds numbers. Long tables are closed at first."""
+        """A table; a column whose title starts with ``#`` holds numbers. Long tables are closed at first.
+
+        Lines of a cell after the first are set small.
+        """
         if rows:
             self.blocks.append(_table(caption, columns, rows))
 
     def beside(
         self, chart: Chart | None, caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]
     ) -> None:
-        """A chart with its table beside it, where there is room."""
-        if chart is None or len(rows) > OPEN_ROWS:
+        """A chart with its table beside it, where there is room; a table with long texts goes below it."""
+        wide = any(len(cell) > BESIDE_LENGTH for row in rows for cell in row[1:])
+        if chart is None or wide or len(rows) > OPEN_ROWS:
             self.chart(chart)
             self.table(caption, columns, rows)
             return

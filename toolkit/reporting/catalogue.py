@@ -51,6 +51,7 @@ PATH: dict[str, Kind] = {
 OTHERS: dict[str, Kind] = {
     "reid.rank5": Kind("rank-5", UTILITY, "higher"),
     "reid.minp": Kind("mINP", UTILITY, "higher"),
+    "reid.map_drop": Kind("mAP lost against the dense network", UTILITY, "lower"),
     "latency.p90": Kind("latency, 90th percentile", SPEED, "lower"),
     "latency.ratio": Kind("interleaved ratio of latencies", SPEED, "lower"),
     "privacy.ssim": Kind("SSIM of the reconstruction", PRIVACY, "lower"),

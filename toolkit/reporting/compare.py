@@ -16,6 +16,7 @@ from toolkit.reporting.catalogue import SPEED, kind_of
 Outcome = Literal["better", "worse", "changed", "same", "not shown", "only in A", "only in B", "not comparable"]
 Key = tuple[str, str, str, str, str]
 Interval = tuple[float, float]
+COLUMNS = ("metric", "variant", "protocol", "A", "B", "difference", "outcome", "why")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def compare_runs(
 
 
 def to_rows(differences: Sequence[Difference]) -> list[tuple[str, ...]]:
-    """Rows of (metric, variant, protocol, A, B, difference, outcome, why) for a table."""
+    """Rows of :data:`COLUMNS` for a table."""
     return [
         (
             kind_of(entry.name).label,
@@ -84,7 +85,7 @@ def to_rows(differences: Sequence[Difference]) -> list[tuple[str, ...]]:
 def to_markdown(differences: Sequence[Difference], name_a: str = "A", name_b: str = "B") -> str:
     """A table for a pull request; what did not change is counted, not listed."""
     listed = [entry for entry in differences if entry.outcome != "same"]
-    heads = ("metric", "variant", "protocol", name_a, name_b, "difference", "outcome", "why")
+    heads = (*COLUMNS[:3], name_a, name_b, *COLUMNS[5:])
     lines = [
         f"## {escape_markdown(name_b)} against {escape_markdown(name_a)}",
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
+from typing import Any
 
 from toolkit.errors import ArtifactError
 from toolkit.optional import require
@@ -39,7 +40,7 @@ def render_report(data: ReportInput, path: Path, publish: bool = False) -> Path:
         text = render_html(data, publish, budget)
         size = len(text.encode("utf-8"))
         if size <= MAX_BYTES:
-            _write(path, text)
+            write_page(path, text)
             return path
         logger.info("the report has %d bytes with %d for pictures; trying fewer", size, budget)
     raise ArtifactError(f"the report has {size:,} bytes, more than {MAX_BYTES:,}; leave curves or layers out")
@@ -47,15 +48,7 @@ def render_report(data: ReportInput, path: Path, publish: bool = False) -> Path:
 
 def render_html(data: ReportInput, publish: bool = False, budget: int = PICTURE_BUDGETS[0]) -> str:
     """The text of the report (see :func:`render_report`)."""
-    jinja2 = require("jinja2", "host")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("toolkit.reporting", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("report.html.j2")
+    template = template_environment().get_template("report.html.j2")
     text: str = template.render(
         data=data,
         title=data.title or data.name,
@@ -68,7 +61,28 @@ def render_html(data: ReportInput, publish: bool = False, budget: int = PICTURE_
     return text
 
 
-def _write(path: Path, text: str) -> None:
+def template_environment() -> Any:
+    """The pages' templates: everything is escaped, an unknown name is an error.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    jinja2 = require("jinja2", "host")
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("toolkit.reporting", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page under a temporary name and rename it; its folder is made.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
     temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -211,7 +211,7 @@ class ReportInput:
         curves: phase to loss term to points (step, value).
         channels: per layer.
         quantization: per tensor.
-        sensitivity: loss of the score (in its unit) when only this layer is quantized, per layer.
+        sensitivity: dB of signal to noise that the wire loses when only this layer is quantized, per layer.
         latency_samples: variant key to single times in ms, float (N,).
         ratios: interleaved comparisons.
         layer_times: variant key to layers in order of execution.

@@ -12,7 +12,7 @@ _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def text(value: float, unit: str = "1") -> str:
-    """A value with its unit, e.g. ``0.915``, ``1.30 ms``, ``2,048 bytes``, ``8.12 M``."""
+    """A value with its unit, e.g. ``0.915``, ``1.30 ms``, ``2,048 B``, ``8.12 M``."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else f"{MINUS if value < 0 else ''}\N{INFINITY}"
     if unit == "bytes":
@@ -67,7 +67,7 @@ def _fixed(value: float) -> str:
 def _bytes(value: float) -> str:
     if abs(value) < 10_000:
         number = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
-        return f"{number}{THIN}bytes".replace("-", MINUS)
+        return f"{number}{THIN}B".replace("-", MINUS)
     for size, prefix in _PREFIXES:
         if abs(value) >= size:
             return f"{_fixed(value / size)}{THIN}{prefix}B"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -69,7 +70,7 @@ def show_grid(grid: PictureGrid, budget: int, what: str = "Picture") -> ShownGri
             break
         columns.append(column)
     titles = ["original", *(row.title for row in grid.rows)]
-    means = ["", *(_means(row.scores) for row in grid.rows)]
+    means = ["", *(_means(row.scores, len(columns)) for row in grid.rows)]
     rows = tuple(
         ShownRow(title, mean, tuple(column[index] for column in columns))
         for index, (title, mean) in enumerate(zip(titles, means, strict=True))
@@ -95,7 +96,8 @@ def _column(grid: PictureGrid, index: int, what: str) -> list[Shown]:
     return column
 
 
-def _means(scores: object) -> str:
-    assert hasattr(scores, "items")
-    means = [f"{name}{numbers.THIN}{numbers.text(float(np.mean(values)))}" for name, values in scores.items()]
-    return f"mean of all: {', '.join(means)}" if means else ""
+def _means(scores: Mapping[str, Sequence[float]], shown: int) -> str:
+    means = [
+        f"{name}{numbers.THIN}{numbers.text(float(np.mean(values[:shown])))}" for name, values in scores.items()
+    ]
+    return f"mean of these {shown}: {', '.join(means)}" if means else ""

@@ -11,8 +11,8 @@ from toolkit.reporting.path import attacker_of
 from toolkit.reporting.pictures import data_uri, show_grid
 from toolkit.reporting.words import best_metric
 
-COLUMNS = ("variant", "attacker", "#normalized SSIM", "#SSIM", "#R²", "#PSNR", "#n", "converged", "trusted")
-SHOWN = ("privacy.ssim_normalized", "privacy.ssim", "privacy.r2", "privacy.psnr")
+COLUMNS = ("variant", "#normalized SSIM", "#R²", "#SSIM", "#PSNR", "#n", "converged", "trusted")
+SHOWN = ("privacy.ssim_normalized", "privacy.r2", "privacy.ssim", "privacy.psnr")
 
 
 def privacy(data: ReportInput, publish: bool) -> Section:
@@ -33,7 +33,7 @@ def privacy(data: ReportInput, publish: bool) -> Section:
     section.chart(
         plots.intervals_chart(
             "attackers",
-            "What each attacker rebuilds.",
+            "What attackers rebuild, with 95 % intervals.",
             normalized,
             "normalized SSIM",
             0.0,
@@ -100,8 +100,7 @@ def _metric_row(data: ReportInput, variant: str, protocol: str) -> tuple[str, ..
     metrics = [_one(data, name, variant, protocol) for name in SHOWN]
     count = next((metric.n for metric in metrics if metric is not None), None)
     return (
-        data.title_of(variant),
-        protocol,
+        f"{data.title_of(variant)}\n{protocol}",
         *(_with_spread(metric, protocol) for metric in metrics),
         "" if count is None else f"{count:,}",
         _state(data, "privacy.converged", variant, protocol),
@@ -142,10 +141,10 @@ def _origins(data: ReportInput) -> str:
 def _with_spread(metric: Metric | None, protocol: str) -> str:
     if metric is None:
         return "\N{EN DASH}"
-    parts = [numbers.spread(metric)] if metric.interval else []
-    if metric.protocol != protocol:
-        parts.append(attacker_of(metric))
-    return numbers.text(metric.value, metric.unit) + (f" ({'; '.join(parts)})" if parts else "")
+    lines = [numbers.text(metric.value, metric.unit)]
+    lines += [numbers.spread(metric)] if metric.interval else []
+    lines += [f"by {attacker_of(metric)}"] if metric.protocol != protocol else []
+    return "\n".join(lines)
 
 
 def _tradeoff(data: ReportInput) -> plots.Chart | None:
@@ -173,9 +172,8 @@ def _convergence(section: Section, data: ReportInput) -> None:
         )
         for index, attacker in enumerate(data.attackers)
     ]
-    if any(charts):
-        section.head("Convergence of the attackers")
-        section.chart(*charts)
+    drawn = sum(chart is not None for chart in charts)
+    section.more_charts(f"Convergence of the attackers: {drawn} charts.", *charts)
 
 
 def _anchors(section: Section, data: ReportInput, publish: bool) -> None:
@@ -183,7 +181,7 @@ def _anchors(section: Section, data: ReportInput, publish: bool) -> None:
     if anchors is None:
         return
     section.head("Anchors")
-    section.say(anchors.kind)
+    section.say(f"{anchors.kind[:1].upper()}{anchors.kind[1:]}.")
     rows = [(data.title_of(key) if key else "all", numbers.text(value)) for key, value in anchors.floor.items()]
     section.table("SSIM that is reached without the codes.", ("variant", "#floor"), rows)
     if anchors.mean_picture is not None and not (publish and data.contains_real_pictures):

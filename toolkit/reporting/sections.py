@@ -13,9 +13,12 @@ from toolkit.reporting.blocks import Section
 from toolkit.reporting.catalogue import kind_of
 from toolkit.reporting.input import ReportInput
 from toolkit.reporting.privacy import pictures, privacy
-from toolkit.reporting.svg import Chart
+from toolkit.reporting.svg import SERIES, Chart
 
-MAX_CURVES = 40
+MAX_CURVES = 60
+SECONDARY = ("gradient", "learning_rate", "adversary", "masks", "lipschitz")
+"""First parts of the names of curves that few readers need."""
+PHASES = {"dense": "Dense network", "patrol": "PATROL", "finetune": "Fine-tuning of the slim network"}
 _ERRORS = {
     "relative": "relative error (root mean square)",
     "wire": "relative error at the wire (root mean square)",
@@ -32,14 +35,14 @@ def sections(data: ReportInput, publish: bool, budget: int) -> list[Section]:
         budget: bytes that pictures may take.
     """
     made = (
-        _training(data),
-        _slimming(data),
-        _quantization(data),
-        _latency(data),
-        privacy(data, publish),
         pictures(data, publish, budget),
+        privacy(data, publish),
+        _latency(data),
         _wire(data),
         _devices(data),
+        _slimming(data),
+        _quantization(data),
+        _training(data),
         _verdicts(data),
         _numbers(data),
         _manifest(data),
@@ -49,22 +52,40 @@ def sections(data: ReportInput, publish: bool, budget: int) -> list[Section]:
 
 def _training(data: ReportInput) -> Section:
     section = Section("training", "Training")
-    terms = [
-        (phase, term, named[term]) for phase, named in data.curves.items() for term in sorted(named, key=_rank)
-    ]
-    charts: dict[str, list[Chart]] = {}
-    for index, (phase, term, curve) in enumerate(terms[:MAX_CURVES]):
-        chart = plots.curves_chart(f"curve-{index}", term, {term: curve})
-        if chart is not None:
-            charts.setdefault(phase, []).append(chart)
-    if charts:
-        section.say(f"Every term as it was logged{_on(data)}; one chart per term, each with its own scale.")
-    if len(terms) > MAX_CURVES:
-        section.say(f"The first {MAX_CURVES} of {len(terms)} curves are shown; the run's folder has all of them.")
-    for phase, drawn in charts.items():
-        section.head(phase)
-        section.chart(*drawn)
+    total = sum(len(named) for named in data.curves.values())
+    if total:
+        section.say(f"Every term as it was logged{_on(data)}; each chart has its own scale.")
+    if total > MAX_CURVES:
+        section.say(f"The first {MAX_CURVES} of {total} curves are shown; the run's folder has all of them.")
+    room = MAX_CURVES
+    for phase, named in data.curves.items():
+        terms = sorted(named, key=_rank)[:room]
+        room -= len(terms)
+        first = [term for term in terms if term.partition(".")[0] not in SECONDARY]
+        losses, others = _curve_charts(phase, named, first), [term for term in terms if term not in first]
+        if losses or others:
+            section.head(PHASES.get(phase, phase))
+            section.chart(*losses)
+            drawn = _curve_charts(phase, named, others)
+            section.more_charts(f"What else was logged: {len(drawn)} charts.", *drawn)
     return section
+
+
+def _curve_charts(phase: str, named: Mapping[str, Any], terms: list[str]) -> list[Chart]:
+    """One chart per term; terms that differ in their last part only, such as one per block, share charts."""
+    families: dict[str, list[str]] = {}
+    for term in terms:
+        family = term.partition(".")[0] if term.startswith("lipschitz.") else term
+        families.setdefault(family, []).append(term)
+    charts = []
+    for family, members in families.items():
+        for start in range(0, len(members), len(SERIES)):
+            part = members[start : start + len(SERIES)]
+            caption = part[0] if len(part) == 1 else f"{family}, per block"
+            labels = {term if len(part) == 1 else term.partition(".")[2]: named[term] for term in part}
+            name = f"curve-{phase}-{family}-{start}".replace(".", "-").replace(" ", "-")
+            charts.append(plots.curves_chart(_identifier(name), caption, labels))
+    return [chart for chart in charts if chart is not None]
 
 
 def _rank(term: str) -> tuple[int, str]:
@@ -72,6 +93,11 @@ def _rank(term: str) -> tuple[int, str]:
     groups = ("loss.total", "loss.", "validation", "adversary", "masks", "lipschitz")
     first = next((place for place, group in enumerate(groups) if term.startswith(group)), len(groups))
     return first, term
+
+
+def _identifier(text: str) -> str:
+    """Letters, digits and hyphens only: names of phases and terms come from outside."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text)
 
 
 def _slimming(data: ReportInput) -> Section:
@@ -97,10 +123,10 @@ def _quantization(data: ReportInput) -> Section:
         left = sum(decision.threshold is None for decision in data.quantization)
         total = len(data.quantization)
         section.say(f"{total - left} of {total} tensors are quantized; {left} stay in floating point.")
-    caption = "What the score loses when only this layer is quantized."
+    caption = "What quantizing one layer alone costs at the wire."
     section.chart(
         *(_error_chart(data, unit) for unit in _ERRORS),
-        plots.bars_chart("sensitivity", caption, data.sensitivity, "loss of score"),
+        plots.bars_chart("sensitivity", caption, data.sensitivity, "loss of signal to noise at the wire, dB"),
     )
     rows = [
         (
@@ -175,9 +201,13 @@ def _layer_charts(data: ReportInput) -> list[Chart | None]:
     charts = []
     for number, (key, layers) in enumerate(data.layer_times.items()):
         caption = f"Time per layer of {data.title_of(key)}, measured{_on(data)}."
-        times = [(f"{layer.layer} {layer.precision}".strip(), layer.ms) for layer in layers]
+        times = [(_layer_label(layer.layer, layer.precision), layer.ms) for layer in layers]
         charts.append(plots.bars_chart(f"layers-{number}", caption, times, "ms"))
     return charts
+
+
+def _layer_label(layer: str, operator: str) -> str:
+    return layer if operator in layer else f"{layer} {operator}".strip()
 
 
 def _power_chart(data: ReportInput) -> Chart | None:

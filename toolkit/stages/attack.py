@@ -47,12 +47,10 @@ class AttackStage(Stage):
                 context.metrics.add(metric)
         worst = results[deployed_variant(context)]
         context.summary.update(
-            attackers=len(worst.attackers),
-            ssim=round(worst.ssim.value, 3),
-            normalized=round(worst.normalized_ssim.value, 3),
-            r2=round(worst.r2.value, 3),
-            trusted=worst.trusted,
+            attackers=len(worst.attackers), ssim=round(worst.ssim.value, 3), trusted=worst.trusted
         )
+        if worst.measurable(reference)[0]:
+            context.summary.update(normalized=round(worst.normalized_ssim.value, 3), r2=round(worst.r2.value, 3))
 
     def _attack(
         self, context: Context, data: RunData, key: str, anchors: Anchors | None, scenes: Scenes

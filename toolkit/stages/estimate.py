@@ -1,7 +1,8 @@
 """How long a run will take and how much disk it needs, said before it starts.
 
-A few steps of training and of each attacker's decoder are timed on this machine; the stages between them are
-rough constants. The figure is good to a factor of about two, and as busy as the machine is while it is timed.
+A few steps of training and of each attacker's decoder are timed on this machine, in processor time, so that what
+else runs on it does not count; the other stages are rough constants. The figure is good to a factor of about
+two on a machine that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -49,16 +50,17 @@ class Estimate:
 
 
 def announce(settings: RunSettings, run: RunFolder, stages: Collection[str]) -> None:
-    """Log what the unfinished ones of these stages will take.
+    """Log what these stages, which are not finished, will take; nothing when there are none.
 
     Raises:
         ArtifactError: the disk of the run folder is too small.
     """
+    if not stages:
+        return
     found = estimate(settings)
-    unfinished = set(stages) - set(run.manifest.stages)
-    seconds = {stage: value for stage, value in found.seconds.items() if stage in unfinished}
+    seconds = {stage: value for stage, value in found.seconds.items() if stage in stages}
     free = shutil.disk_usage(run.existing_folder()).free
-    needed = 0 if "build" in run.manifest.stages else found.bytes
+    needed = found.bytes if "build" in stages else 0
     if free < needed + RESERVE_MIB * MIB:
         raise ArtifactError(
             f"no space: {run.root} needs about {needed // MIB + RESERVE_MIB} MiB and {free // MIB} MiB are free; "
@@ -66,9 +68,8 @@ def announce(settings: RunSettings, run: RunFolder, stages: Collection[str]) -> 
         )
     longest = sorted(seconds, key=lambda stage: -seconds[stage])[:3]
     parts = ", ".join(f"{stage} {_minutes(seconds[stage])}" for stage in longest)
-    if seconds:
-        total = _minutes(sum(seconds.values()))
-        logger.info("run %s: about %s (%s), %d MiB of disk", settings.name, total, parts, needed // MIB)
+    total = _minutes(sum(seconds.values()))
+    logger.info("run %s: about %s (%s), %d MiB of disk", settings.name, total, parts, needed // MIB)
 
 
 def estimate(settings: RunSettings) -> Estimate:
@@ -157,18 +158,19 @@ def _training_rate(settings: RunSettings) -> float:
 
 
 def _timed(net: torch.nn.Module, batch: torch.Tensor, precision: str) -> float:
-    """Seconds of a forward and backward pass; the fastest of a few after a first one."""
+    """Seconds of a forward and backward pass on idle cores; the fastest of a few after a first one."""
     import torch
 
+    threads = torch.get_num_threads()
     batch = batch.contiguous(memory_format=torch.channels_last)
     times = []
     for _ in range(4):
-        started = time.perf_counter()
+        started = time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             outputs = net(batch)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         torch.stack([output.float().sum() for output in outputs]).sum().backward()
-        times.append(time.perf_counter() - started)
+        times.append((time.process_time() - started) / threads)
     return min(times[1:])
 
 

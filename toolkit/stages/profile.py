@@ -14,18 +14,19 @@ from toolkit.profiling import ProfileSettings, compare, layer_profile, measure_m
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.build import engine_path, running_variants
 from toolkit.stages.data import RunData
+from toolkit.stages.predicted import predict_devices
 from toolkit.variants import Variant
 
 LATENCY = "latency.json"
 
 
 class ProfileStage(Stage):
-    """Warm-up, interleaved samples, percentiles and ratios with intervals; nothing is left out."""
+    """Interleaved samples, percentiles, ratios with intervals; for Jetsons, predictions that are called that."""
 
     name = "profile"
-    version = 2
-    sections = ("profile",)
-    inputs = ("data", "build")
+    version = 3
+    sections = ("profile", "devices")
+    inputs = ("data", "export", "build")
 
     def run(self, context: Context) -> None:
         data = RunData.load(context)
@@ -50,6 +51,7 @@ class ProfileStage(Stage):
                 for item in layers
             ]
         context.write_json(LATENCY, body)
+        predict_devices(context)
         context.summary.update({f"p50 {key}": f"{item.p50:.3f} ms" for key, item in profiles.items()})
 
     def _latency(self, context: Context, keys: list[str], inputs: Any, options: OpenSettings) -> dict[str, Any]:

@@ -17,18 +17,28 @@ from toolkit.stages.export import EDGE, batches_of, exported, networks_of
 
 FORMS: tuple[Form, ...] = ("a", "b", "cpu")
 BATCH = 16
+SENSITIVITY = "sensitivity.json"
 
 
 class QuantizeStage(Stage):
     """Q/DQ networks for TensorRT 8.x (a), strongly typed TensorRT (b) and ONNX Runtime (cpu)."""
 
     name = "quantize"
-    version = 1
+    version = 2
     sections = ("quantize",)
     inputs = ("data", "export")
 
     def run(self, context: Context) -> None:
-        from calibration import acceptance, lint, quantize, refusals, refuse_unreal, write_cache
+        from calibration import (
+            acceptance,
+            lint,
+            quantize,
+            refusals,
+            refuse_unreal,
+            sensitivity,
+            wire_score,
+            write_cache,
+        )
 
         data = RunData.load(context)
         rows = data.rows["calibration"]
@@ -49,6 +59,7 @@ class QuantizeStage(Stage):
             content = result.forms[form].SerializeToString(deterministic=True)
             (context.folder / f"edge.{form}.onnx").write_bytes(content)
         context.write_json("decisions.json", result.report())
+        context.write_json(SENSITIVITY, asdict(sensitivity(result, wire_score(result))))
         write_cache(context.folder / "calibration.cache", result.cache)
         findings = {form: [asdict(item) for item in lint(result.forms[form], "efficiency")] for form in ("a", "b")}
         context.write_json("lint.json", findings)

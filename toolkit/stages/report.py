@@ -15,7 +15,10 @@ from toolkit.stages.build import VARIANTS
 from toolkit.stages.check import judge
 from toolkit.stages.data import RunData
 from toolkit.stages.export import networks_of, wire_of
+from toolkit.stages.plates import plate_grid
+from toolkit.stages.predicted import PREDICTIONS
 from toolkit.stages.profile import LATENCY
+from toolkit.stages.quantize import SENSITIVITY
 from toolkit.variants import Variant
 
 MEASURING = ("train", "slim", "export", "quantize", "build", "profile", "attack", "evaluate")
@@ -25,7 +28,7 @@ class ReportStage(Stage):
     """``metrics.json``, ``report.html`` and ``report.md``."""
 
     name = "report"
-    version = 1
+    version = 4
     sections = ("report", "check")
     inputs = ("data", *MEASURING)
 
@@ -78,14 +81,17 @@ def report_input(context: Context) -> Any:
         curves=curves,
         channels=_channels(context),
         quantization=_quantization(context),
+        sensitivity=_sensitivity(context),
         latency_samples={key: np.array(samples) for key, samples in latency["samples_ms"].items()},
         ratios=_ratios(latency),
         layer_times=_layer_times(latency),
         attackers=_attackers(attacks),
         anchors=_anchors(attacks, data),
         pictures=_grid(context, data, attacks),
+        plates=plate_grid(context, data, attacks),
         contains_real_pictures=not data.synthetic,
         wire=_wire(context),
+        devices=_devices(context),
         manifest=run.manifest.model_dump(mode="json", exclude={"settings"}),
         settings=yaml.safe_dump(settings.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
         notes=_notes(context),
@@ -135,6 +141,11 @@ def _quantization(context: Context) -> tuple[Any, ...]:
         for item in decisions
         if item["kind"] == "activation"
     )
+
+
+def _sensitivity(context: Context) -> tuple[tuple[str, float], ...]:
+    layers = context.read_json("quantize", SENSITIVITY)["layers"]
+    return tuple((row["layer"], row["loss_only"]) for row in layers)
 
 
 def _root(value: float | None) -> float | None:
@@ -212,7 +223,7 @@ def _grid(context: Context, data: RunData, attacks: dict[str, Any]) -> Any:
             title = f"{variant.network} {variant.precision.upper()}, {attacker.label}"
             rows.append(PictureRow(title, pictures, scores))
     originals = first.reconstructions["original"][:count]
-    return PictureGrid(originals, tuple(rows), note="test pictures at even distances, the same for every row")
+    return PictureGrid(originals, tuple(rows), note="Test pictures at even distances, the same in every row.")
 
 
 def _wire(context: Context) -> tuple[Any, ...]:
@@ -227,6 +238,38 @@ def _wire(context: Context) -> tuple[Any, ...]:
     return tuple(facts)
 
 
+def _devices(context: Context) -> Any:
+    from toolkit.reporting.input import Table
+
+    rows = context.read_json("profile", PREDICTIONS)["rows"]
+    if not rows:
+        return None
+    cells = tuple(
+        (
+            row["device"],
+            row["mode"],
+            f"{row['network']} {row['precision'].upper()}",
+            "{:.3g} ({:.3g} to {:.3g})".format(*row["latency_ms"]),
+            "{:.3g}".format(row["memory_mb"][0]),
+            f"{row['launch_share']:.0%}",
+        )
+        for row in rows
+    )
+    columns = (
+        "device",
+        "power mode",
+        "edge half",
+        "#latency in ms (90 % interval)",
+        "#memory in MB",
+        "#launching",
+    )
+    caption = (
+        "Edge half with TensorRT at batch 1. Memory is weights and activations, without the runtime. Launching is "
+        "the share of the time that does not shrink with the channels."
+    )
+    return Table(columns, cells, caption, "predicted")
+
+
 def _notes(context: Context) -> tuple[str, ...]:
     notes = [
         "Latency was measured with ONNX Runtime on this machine's CPU; it says nothing about a Jetson or TensorRT."
@@ -239,7 +282,13 @@ def _notes(context: Context) -> tuple[str, ...]:
 
 
 def _warnings(attacks: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{key}: {problem}" for key, result in attacks.items() for problem in result.all_problems())
+    """What speaks against the attacks, each once, with the variants that it holds for."""
+    found: dict[str, list[str]] = {}
+    for key, result in attacks.items():
+        variant = Variant.from_key(key)
+        for problem in result.all_problems():
+            found.setdefault(problem, []).append(f"{variant.network} {variant.precision.upper()}")
+    return tuple(f"{problem}; on {', '.join(dict.fromkeys(titles))}" for problem, titles in found.items())
 
 
 def report_path(run_folder: Path) -> Path:

@@ -192,3 +192,16 @@ def test_clean_runs_on_a_noisy_machine_pass(seed: int) -> None:
         slower = value * rng.uniform(0.9, 1.3)
         run.change("latency.p50", variant=variant, value=slower, interval=(slower * 0.8, slower * 1.2))
     assert all_hold(_judge(run, baseline))
+
+
+def test_variant_that_was_not_steady_is_still_compared() -> None:
+    """On a noisy machine one of two variants may not settle; their interleaved ratio holds all the same."""
+    run, baseline = Run(), Run()
+    run.change("latency.p50", INT8, protocol="", value=0.5)
+    for side, suffix in ((run, ", not steady"), (baseline, "")):
+        for key in [key for key in side.entries if key[0] == "latency.p50" and key[3] == "measured"]:
+            unsteady = suffix if key[1] == INT8 else ""
+            entry = side.entries[key]
+            side.entries[key] = entry.model_copy(update={"protocol": f"CPU, interleaved{unsteady}"})
+    failed = [verdict.why for verdict in _judge(run, baseline) if not verdict.ok]
+    assert failed == []

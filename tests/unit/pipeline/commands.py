@@ -107,7 +107,7 @@ def start(*arguments: object, before: str = "") -> subprocess.Popen:
     )
 
 
-def wait(process: subprocess.Popen, seconds: float = 120) -> Outcome:
+def wait(process: subprocess.Popen, seconds: float = 300) -> Outcome:
     """Wait for a process that :func:`start` began."""
     out, err = process.communicate(timeout=seconds)
     return Outcome(process.returncode, out, tuple(err.splitlines()))

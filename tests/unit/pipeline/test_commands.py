@@ -60,13 +60,13 @@ def test_stage_command_runs_what_it_needs_and_says_so(tmp_path, fleet):
 
 
 @pytest.mark.parametrize("command", ORDER)
-def test_stage_command_of_a_finished_stage_does_nothing(finished, command):
-    before = (finished.runs / "tiny" / "manifest.json").stat().st_size
-    outcome = finished.again(command=command)
+def test_stage_command_of_a_finished_stage_does_nothing(repeated, command):
+    before = (repeated.runs / "tiny" / "manifest.json").stat().st_size
+    outcome = repeated.again(command=command)
     assert outcome.code == 0, outcome.log
-    assert outcome.out.splitlines()[0] == f"{command}: {finished.runs / 'tiny' / command}"
+    assert outcome.out.splitlines()[0] == f"{command}: {repeated.runs / 'tiny' / command}"
     assert sum("unchanged, skipped" in line for line in outcome.lines) == ORDER.index(command) + 1
-    assert (finished.runs / "tiny" / "manifest.json").stat().st_size == before
+    assert (repeated.runs / "tiny" / "manifest.json").stat().st_size == before
 
 
 def test_check_command_says_its_verdict(copied):

@@ -1,7 +1,5 @@
 """Wrong settings and wrong data: one line that says what to do, exit code 2, nothing half-written."""
 
-import shutil
-
 import cv2
 import numpy as np
 import pytest
@@ -188,4 +186,3 @@ def test_renamed_artifact_folder_is_not_taken_for_a_stage(copied):
     outcome = copied.again()
     assert outcome.code == 0
     assert copied.run.manifest.stages["check"].artifacts.keys() == record.artifacts.keys()
-    shutil.rmtree(copied.runs)
