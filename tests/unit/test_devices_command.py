@@ -64,6 +64,14 @@ def test_predict(small, tmp_path):
     assert again["latency_ms"] == said["latency_ms"]
 
 
+def test_predict_says_that_a_default_mode_is_assumed(small):
+    common = ["predict", str(small), "--device", "orin-nano-8gb", "--json"]
+    (note,) = [one for one in json.loads(runner.invoke(app, common).output)["notes"] if "mode" in one]
+    assert note.startswith("no mode was given: 15W is taken, which is assumed")
+    named = json.loads(runner.invoke(app, [*common, "--mode", "15W"]).output)["notes"]
+    assert not any("mode" in one for one in named)
+
+
 def test_predict_refuses_a_missing_file(tmp_path):
     shown = runner.invoke(app, ["predict", str(tmp_path / "none.onnx"), "--device", "nano-4gb"])
     assert isinstance(shown.exception, SettingsError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,9 @@ def predict(
         layers_out.write_text(graph.to_json(), encoding="utf-8")
     module = find_module(device)
     found = predict_graph(graph, module, module.mode(mode), precision.lower())
+    if mode is None and "default" in module.mode().unverified:
+        note = f"no mode was given: {found.mode} is taken, which is assumed to be the one a new device starts in"
+        found = replace(found, notes=(*found.notes, note))
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     else:

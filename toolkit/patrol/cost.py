@@ -14,7 +14,7 @@ from toolkit.errors import TrainingError
 from toolkit.models.masks import BLOCK_PREFIX, MaskSet
 from toolkit.models.network import ReidNet
 
-Unit = Literal["macs", "parameters"]
+Unit = Literal["macs", "parameters", "ms"]
 Side = tuple[tuple[str, float], ...]
 
 
@@ -71,6 +71,14 @@ class EdgeCost:
             for part in self.parts
         )
 
+    def smooth(self) -> EdgeCost:
+        """The same cost charged channel by channel, which changes with every one that goes."""
+        return EdgeCost(self.parts, self.sizes, 1, self.unit)
+
+    def smooth_target(self, target: float) -> float:
+        """What :meth:`smooth` must reach for this cost to meet ``target``."""
+        return target
+
     def check_reachable(self, target: float, minimum: int) -> None:
         """Refuse a target that is not met even with the least channels everywhere.
 
@@ -99,7 +107,7 @@ def edge_cost(net: ReidNet, masks: MaskSet, picture_size: tuple[int, int], unit:
         align: see :class:`EdgeCost`.
     """
     positions = _positions(net, picture_size) if unit == "macs" else {}
-    sides = _sides(net, masks)
+    sides = {name: tuple(dims.values()) for name, dims in parameter_sides(net, masks).items()}
     blocks = [block.name for block in masks.blocks]
     parts = []
     for name, parameter in edge_parameters(net).items():
@@ -143,8 +151,8 @@ def edge_parameters(net: ReidNet, last: int | None = None) -> dict[str, nn.Param
     return {name: parameter for name, parameter in net.named_parameters() if id(parameter) in own}
 
 
-def _sides(net: ReidNet, masks: MaskSet) -> dict[str, tuple[Side, ...]]:
-    """For every parameter, the shares of its dimensions that masks own."""
+def parameter_sides(net: ReidNet, masks: MaskSet) -> dict[str, dict[int, Side]]:
+    """For every parameter, by dimension, the shares that masks own."""
     shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
     found: dict[str, dict[int, list[tuple[str, float]]]] = {}
     for group in masks.groups:
@@ -152,7 +160,7 @@ def _sides(net: ReidNet, masks: MaskSet) -> dict[str, tuple[Side, ...]]:
             if member.parameter in shapes:
                 share = member.index.size / shapes[member.parameter][member.dim]
                 found.setdefault(member.parameter, {}).setdefault(member.dim, []).append((group.name, share))
-    return {name: tuple(tuple(side) for side in dims.values()) for name, dims in found.items()}
+    return {name: {dim: tuple(side) for dim, side in dims.items()} for name, dims in found.items()}
 
 
 @torch.no_grad()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from targets.errors import TargetError
+from targets.jetson.catalogue import device_of
+from targets.jetson.predictor.predict import device_of as predicted_device
 from toolkit.errors import ModelError
 from toolkit.models.decoders import check_decoder_name
 from toolkit.reid.augmentation import AugmentSettings
@@ -117,6 +120,31 @@ class AdversarySettings(_Settings):
             raise ValueError(str(error)) from error
 
 
+class LatencyBudget(_Settings):
+    """What the edge half may take on a Jetson, *predicted* (``targets.jetson.predictor``), never measured.
+
+    The upper end of the prediction's 90 % interval has to be within the limit.
+
+    Attributes:
+        device: a module, ``orin-nano-8gb``, or one in a power mode, ``orin-nano-8gb@15W``.
+        precision: of the engine; ``int8`` takes every layer to be INT8.
+        max_ms: milliseconds of one picture, without transfers.
+    """
+
+    device: str
+    precision: Literal["fp32", "fp16", "int8"] = "fp16"
+    max_ms: float = Field(gt=0)
+
+    @field_validator("device")
+    @classmethod
+    def _predictable(cls, device: str) -> str:
+        try:
+            predicted_device(*device_of(device))
+        except TargetError as error:
+            raise ValueError(str(error)) from error
+        return device
+
+
 class MaskSettings(_Settings):
     """Sparse soft masks (``toolkit.patrol.sparsity``).
 
@@ -131,6 +159,7 @@ class MaskSettings(_Settings):
         as_split: an earlier cut; the edge half may then cost what the dense split there costs, and ``ratio`` is
             not used. This is the paper's point: deeper within the same budget.
         budget: what the ratio is of.
+        latency: a limit in milliseconds on a named Jetson instead; ``ratio`` and ``budget`` are not used then.
         align: kept channels are charged as if rounded up to a multiple of this.
         prune_fraction: part of the epochs after which the ratio must be met and the zero masks stay zero.
         minimum_channels: channels that every group keeps.
@@ -143,9 +172,16 @@ class MaskSettings(_Settings):
     ratio: float | None = Field(default=0.5, gt=0, le=1)
     as_split: str | None = None
     budget: Literal["macs", "parameters"] = "macs"
+    latency: LatencyBudget | None = None
     prune_fraction: float = Field(default=0.6, gt=0, le=1)
     minimum_channels: int = Field(default=1, ge=1)
     align: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> MaskSettings:
+        if self.latency is not None and self.as_split is not None:
+            raise ValueError("masks.latency and masks.as_split are two budgets; leave one of them out")
+        return self
 
 
 class DefenceSettings(_Settings):

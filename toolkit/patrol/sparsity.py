@@ -41,21 +41,22 @@ class Steering:
     def __init__(self, cost: EdgeCost, ratio: float, steps: int, minimum: int) -> None:
         cost.check_reachable(ratio * cost.full, minimum)
         self.cost = cost
-        self.smooth = EdgeCost(cost.parts, cost.sizes, 1, cost.unit)
+        self.smooth = cost.smooth()
         self.target = ratio * cost.full
+        self.smooth_target = cost.smooth_target(self.target)
         self.steps = steps
         self.minimum = minimum
 
     def quantile(self, keys: Mapping[str, Tensor]) -> float:
         """The smallest key such that removing all channels up to it meets the target; -inf if nothing must go."""
         ordered = {name: key.reshape(-1).sort().values for name, key in keys.items()}
-        if self.smooth(self._kept(ordered, -math.inf)) <= self.target:
+        if self.smooth(self._kept(ordered, -math.inf)) <= self.smooth_target:
             return -math.inf
         candidates = torch.cat(list(ordered.values())).unique()
         low, high = 0, len(candidates) - 1
         while low < high:
             middle = (low + high) // 2
-            if self.smooth(self._kept(ordered, float(candidates[middle]))) <= self.target:
+            if self.smooth(self._kept(ordered, float(candidates[middle]))) <= self.smooth_target:
                 high = middle
             else:
                 low = middle + 1

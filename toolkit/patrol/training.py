@@ -15,10 +15,11 @@ from toolkit.patrol.adversary import Adversary
 from toolkit.patrol.cost import edge_cost, share_of_split
 from toolkit.patrol.data import Batches, TrainingData
 from toolkit.patrol.history import History
+from toolkit.patrol.latency import ReadLayers, latency_cost
 from toolkit.patrol.memory import channels_last
 from toolkit.patrol.objective import Objective
 from toolkit.patrol.schedule import make_optimizer
-from toolkit.patrol.settings import DefenceSettings, MaskSettings, PatrolSettings, TrainSettings
+from toolkit.patrol.settings import DefenceSettings, LatencyBudget, MaskSettings, PatrolSettings, TrainSettings
 from toolkit.patrol.similarity import ReconstructionError
 from toolkit.patrol.sparsity import ProximalMasks, Steering
 from toolkit.patrol.state import fingerprint_of
@@ -59,6 +60,7 @@ def train_patrol(
     settings: PatrolSettings,
     folder: Path,
     validate: Validate | None = None,
+    read_layers: ReadLayers | None = None,
 ) -> History:
     """Joint PATROL training of network and masks, in place: task, sparsity, Lipschitz and adversarial terms.
 
@@ -72,6 +74,7 @@ def train_patrol(
         fmt: the wire, its step chosen before and constant from now on.
         settings: all terms; one that is None is off.
         folder, validate: as in :func:`train_dense`; validation counts once the budget is met.
+        read_layers: ``toolkit.planning.edge.read_edge_layers``; a latency budget needs it.
 
     Raises:
         TrainingError: no mask can meet the budget, or the loss became NaN or infinite.
@@ -79,7 +82,7 @@ def train_patrol(
     """
     masks.attach(net)
     try:
-        return _run("PATROL training", net, masks, data, fmt, settings, folder, validate)
+        return _run("PATROL training", net, masks, data, fmt, settings, folder, validate, read_layers)
     finally:
         masks.detach()
 
@@ -113,6 +116,7 @@ def _run(
     settings: DefenceSettings,
     folder: Path,
     validate: Validate | None,
+    read_layers: ReadLayers | None = None,
 ) -> History:
     train = settings.train
     feature = _check(net, data, fmt, settings)
@@ -144,7 +148,7 @@ def _run(
             optimizer=make_optimizer(net, train.learning_rate, train.weight_decay),
             train=train,
             fingerprint=fingerprint,
-            masks=_masks(net, masks, data, mask_settings, train.epochs * batches.steps_per_epoch),
+            masks=_masks(net, masks, data, mask_settings, train.epochs * batches.steps_per_epoch, read_layers),
             validate=validate,
         )
         return run_phase(phase, folder)
@@ -197,13 +201,20 @@ def make_adversary(
 
 
 def _masks(
-    net: ReidNet, masks: MaskSet | None, data: TrainingData, settings: MaskSettings | None, steps: int
+    net: ReidNet,
+    masks: MaskSet | None,
+    data: TrainingData,
+    settings: MaskSettings | None,
+    steps: int,
+    read_layers: ReadLayers | None,
 ) -> MaskTraining | None:
     if masks is None or settings is None:
         return None
     pruning = max(1, round(settings.prune_fraction * steps))
     steering = None
-    if settings.ratio is not None or settings.as_split is not None:
+    if settings.latency is not None:
+        steering = _latency_steering(net, masks, data, settings, settings.latency, pruning, read_layers)
+    elif settings.ratio is not None or settings.as_split is not None:
         cost = edge_cost(net, masks, data.picture_size, settings.budget, settings.align)
         ratio = settings.ratio or 1.0
         if settings.as_split is not None:
@@ -212,6 +223,27 @@ def _masks(
         steering = Steering(cost, ratio, pruning, settings.minimum_channels)
     values = {name: mask for name, mask in masks.values().items() if isinstance(mask, torch.nn.Parameter)}
     return MaskTraining(ProximalMasks(values, settings), steering, pruning)
+
+
+def _latency_steering(
+    net: ReidNet,
+    masks: MaskSet,
+    data: TrainingData,
+    settings: MaskSettings,
+    budget: LatencyBudget,
+    steps: int,
+    read_layers: ReadLayers | None,
+) -> Steering:
+    if read_layers is None:
+        raise SettingsError(
+            "masks.latency needs the edge half's layers; give read_layers=toolkit.planning.edge.read_edge_layers"
+        )
+    cost = latency_cost(net, masks, data.picture_size, budget, settings.align, read_layers)
+    logger.info(
+        "the edge half is predicted to take up to %.3g ms on %s, and may take %.3g ms",
+        cost.full, budget.device, budget.max_ms,
+    )  # fmt: skip
+    return Steering(cost, budget.max_ms / cost.full, steps, settings.minimum_channels)
 
 
 def _fingerprint(

@@ -48,6 +48,7 @@ class SlimStage(Stage):
         masks = reference_masks(net, plan, masks, example)
         self._compare(context, data, net, masks, slim)
         self._cost(context, data, net, slim, plan)
+        self._latency(context, data, slim)
         fmt = _sliced(WireFormat.from_json(context.run.path("train", WIRE).read_text(encoding="utf-8")), plan)
         settings = seeded(context.settings.slim.finetune, context.settings.seed + 2)
         curves = {}
@@ -111,6 +112,17 @@ class SlimStage(Stage):
         ]
         context.write_json("layers.json", [{**row, "why": _why(row, plan, reasons)} for row in rows])
         context.summary["macs"] = f"{costs['slim'].macs / costs['dense'].macs:.2f} of dense"
+
+    def _latency(self, context: Context, data: RunData, slim: ReidNet) -> None:
+        """A latency budget of the masks is checked again on what is left of the network."""
+        from toolkit.planning.edge import check_latency
+
+        masks = context.settings.patrol.masks
+        if context.settings.enter.kind != "train" or masks is None or masks.latency is None:
+            return
+        height, width = data.pictures.shape[1:3]
+        found = check_latency(slim, (height, width), masks.latency).latency_ms
+        context.summary["predicted"] = f"up to {found.high:.3g} ms on {masks.latency.device}"
 
 
 def _why(row: dict[str, Any], plan: Plan, reasons: dict[str, str]) -> str:

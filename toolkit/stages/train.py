@@ -94,6 +94,7 @@ class TrainStage(Stage):
         from toolkit.models.groups import find_groups
         from toolkit.models.masks import MaskSet
         from toolkit.patrol.training import train_patrol
+        from toolkit.planning.edge import read_edge_layers
         from toolkit.planning.staircase import with_predicted_step
 
         example = torch.zeros(1, 3, *data.pictures.shape[1:3])
@@ -101,7 +102,8 @@ class TrainStage(Stage):
         settings = aligned(seeded(context.settings.patrol, context.settings.seed + 1), rounding)
         masks = MaskSet(find_groups(net, example))
         folder = context.folder / CHECKPOINTS / "patrol"
-        history = train_patrol(net, masks, training_data(data), fmt, settings, folder)
+        pictures = training_data(data)
+        history = train_patrol(net, masks, pictures, fmt, settings, folder, read_layers=read_edge_layers)
         curves["patrol"] = history.curves
         return {name: value.detach().clone() for name, value in masks.values().items()}
 

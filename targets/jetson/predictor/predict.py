@@ -214,8 +214,24 @@ def _notes(graph: LayerGraph, module: Module, mode: PowerMode, precision: str, f
         notes.append(f"{module.name} has no fast INT8: the time is that of FP16 arithmetic on 8-bit data at best")
     if precision == "int8" and not graph.quantized:
         notes.append("the network has no Q/DQ: every layer is taken to be INT8")
-    if mode.unverified or mode.source == "unverified":
-        what = ", ".join(mode.unverified) or "all figures"
-        notes.append(f"mode {mode.label}: {what} from no source")
+    notes += _mode_notes(mode)
     notes.append("memory is without the runtime itself: 0.3 to 0.9 GB were reported beside networks of 5 to 50 MB")
     return tuple(notes)
+
+
+MODE_FIELDS = {
+    "sms": "number of SMs",
+    "gpu_mhz": "GPU clock",
+    "emc_mhz": "memory clock",
+}
+"""What of a power mode a prediction depends on, in words."""
+
+
+def _mode_notes(mode: PowerMode) -> list[str]:
+    """A note where a figure of the mode that the prediction rests on was found in no source."""
+    doubtful = [one for one in MODE_FIELDS if one in mode.unverified or mode.source == "unverified"]
+    named = [MODE_FIELDS[one] for one in doubtful]
+    if not named:
+        return []
+    what = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    return [f"mode {mode.label}: its {what} {'are' if len(named) > 1 else 'is'} assumed; no source states it"]

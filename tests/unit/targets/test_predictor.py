@@ -153,3 +153,14 @@ def test_shipped_coefficients_meet_the_published_rows():
         found = predict(RESNET50, module, mode, row.precision).latency_ms
         errors.append(abs(found.value / row.ms - 1))
     assert len(errors) > 10 and np.median(errors) < 0.2
+
+
+def test_notes_say_what_of_a_mode_is_assumed():
+    """Only what the prediction rests on; not how many CPU cores there are, or which mode is the default."""
+    nano, orin = find_module("nano-4gb"), find_module("orin-nano-8gb")
+    (note,) = [n for n in predict(network(convolution()), nano, nano.mode("MAXN"), "fp16").notes if "mode" in n]
+    assert note == "mode MAXN: its memory clock is assumed; no source states it"
+    assert not [n for n in predict(network(convolution()), orin, orin.mode("15W"), "fp16").notes if "mode" in n]
+    all_of_it = replace(orin.mode("15W"), source="unverified")
+    found = predict(network(convolution()), orin, all_of_it, "fp16").notes
+    assert any("its number of SMs, GPU clock and memory clock are assumed" in note for note in found)
