@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds and verifies the engine of this bundle on a Jetson. Needs trtexec and the system's python3 (3.8 or newer).
+# Builds and verifies the engine of this bundle on a Jetson. Needs the system's python3 (3.8 or newer) and trtexec;
+# with TensorRT 10 and newer "patrol-edge engine" builds where that package is installed, and trtexec where not.
 #   ./build.sh            build if needed, verify against the test vectors
 #   ./build.sh check      verify the files and this device, build nothing
 #   ./build.sh profile    measure latency and power of the engine in use

@@ -14,6 +14,7 @@ from typing import Any, Sequence
 from .bundle import ENGINES, Manifest, file_sha256, verify
 from .detect import Device, detect, tensorrt_version
 from .errors import BundleError, DeviceBuildError
+from .package import SINCE, build_with_package, find_package
 from .trtexec import (
     BUILD_SECONDS,
     MEMORY_ADVICE,
@@ -72,7 +73,7 @@ def check(root: Path, system: Path = Path("/")) -> tuple[Manifest, Device, str]:
     if version < manifest.needs_tensorrt:
         needed = ".".join(str(part) for part in manifest.needs_tensorrt)
         raise DeviceBuildError(f"TensorRT is {device.tensorrt} and this bundle needs {needed}; upgrade JetPack")
-    if device.trtexec is None:
+    if device.trtexec is None and _package(version, system) is None:
         raise DeviceBuildError("trtexec is missing; install it with: sudo apt install libnvinfer-bin")
     form = choose_form(manifest, version)
     _check_memory(manifest, device)
@@ -129,22 +130,48 @@ def build(root: Path, system: Path = Path("/"), force: str = "") -> Built:
     partial = engines / f"{key}.partial"
     shutil.rmtree(str(partial), ignore_errors=True)
     partial.mkdir(parents=True)
-    trtexec = device.trtexec or "trtexec"
-    log = engines / "build.log"
     try:
-        command = build_command(trtexec, manifest, form, network, partial / ENGINE, version)
-        run_trtexec(command, BUILD_SECONDS, log)
-        equal, within_one = verify_outputs(root, manifest, trtexec, partial / ENGINE, partial)
+        made = _make(root, manifest, device, form, partial, _package(version, system))
     except DeviceBuildError:
         shutil.rmtree(str(partial), ignore_errors=True)
         raise
     side = {
-        "key": key, "form": form, "device": device.to_dict(), "equal": equal, "within_one": within_one,
-        "sha256": file_sha256(partial / ENGINE), "bundle": manifest.id, "command": command,
+        "key": key, "form": form, "device": device.to_dict(), "bundle": manifest.id,
+        "sha256": file_sha256(partial / ENGINE), **made,
     }  # fmt: skip
     (partial / SIDECAR).write_text(json.dumps(side, indent=1), encoding="utf-8")
     _promote(root, partial, folder, key, state)
-    return Built(key, str(folder / ENGINE), form, True, equal, within_one)
+    return Built(key, str(folder / ENGINE), form, True, made["equal"], made["within_one"])
+
+
+def _package(version: Sequence[int], system: Path) -> Any:
+    """The command of the patrol-edge package where it may build; else None, and trtexec does."""
+    return find_package(system) if version[0] >= SINCE else None
+
+
+def _make(
+    root: Path, manifest: Manifest, device: Device, form: str, partial: Path, package: Any
+) -> dict[str, Any]:
+    """Build and verify, with the package where it is installed; with trtexec where it is not, or fails.
+
+    Returns:
+        What the engine's sidecar says of it: builder, shares of equal codes, and why the package failed if it did.
+    """
+    facts: dict[str, Any] = {}
+    if package is not None:
+        try:
+            equal, within_one = build_with_package(package, root, form, partial / ENGINE, BUILD_SECONDS)
+            return {"builder": "patrol-edge", "equal": equal, "within_one": within_one}
+        except DeviceBuildError as error:
+            if device.trtexec is None:
+                raise
+            facts["package_failed"] = str(error)
+    trtexec, log = device.trtexec or "trtexec", root / ENGINES / "build.log"
+    network, version = root / manifest.networks[form], tensorrt_version(device) or ()
+    command = build_command(trtexec, manifest, form, network, partial / ENGINE, version)
+    run_trtexec(command, BUILD_SECONDS, log)
+    equal, within_one = verify_outputs(root, manifest, trtexec, partial / ENGINE, partial)
+    return {**facts, "builder": "trtexec", "command": command, "equal": equal, "within_one": within_one}
 
 
 def engine_key(device: Device, network: str) -> str:

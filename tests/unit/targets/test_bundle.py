@@ -213,3 +213,46 @@ def test_build_sh_runs_under_the_systems_python(bundle, device):
     command = [bundle / "build.sh", "check", "--system", device]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("error PT300: model/edge.a.onnx was changed")
+
+
+PACKAGE = """#!/bin/sh
+here=$(dirname "$0")
+echo "$@" >> "$here/package_calls.txt"
+if [ -e "$here/broken" ]; then echo "error PE600: TensorRT is not installed" >&2; exit 2; fi
+echo "an engine" > "$4"
+echo '{"path": "'$4'", "form": "b", "equal": 0.99, "within_one": 1.0}'
+"""
+
+
+def install_package(root):
+    place = root / "usr/local/bin"
+    place.mkdir(parents=True)
+    command = place / "patrol-edge"
+    command.write_text(PACKAGE)
+    command.chmod(0o755)
+    return place
+
+
+def test_the_package_builds_for_newer_tensorrt_and_trtexec_steps_in(bundle, tmp_path):
+    root = fake_root(tmp_path / "root", tensorrt="10.3.0")
+    place = install_package(root)
+    built = build(bundle, root)
+    assert (built.form, built.equal, calls(root)) == ("b", 0.99, [])
+    assert (place / "package_calls.txt").read_text().startswith(f"engine {bundle} --out ")
+    side = json.loads((bundle / "engines" / built.key / "engine.json").read_text())
+    assert side["builder"] == "patrol-edge" and "package_failed" not in side
+    (place / "broken").touch()
+    again = build(bundle, root, "force")
+    side = json.loads((bundle / "engines" / again.key / "engine.json").read_text())
+    assert side["builder"] == "trtexec" and again.equal == 1.0
+    assert side["package_failed"].endswith("error PE600: TensorRT is not installed")
+    (root / "usr/src/tensorrt/bin/trtexec").unlink()
+    with pytest.raises(DeviceBuildError, match="patrol-edge engine failed: error PE600"):
+        build(bundle, root, "force")
+    assert engine_in_use(bundle).is_file()
+
+
+def test_jetpack_5_is_built_by_trtexec_even_beside_the_package(bundle, device):
+    place = install_package(device)
+    assert build(bundle, device).form == "a"
+    assert not (place / "package_calls.txt").exists() and calls(device)
