@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def main() -> None:
     everything = (*OURS, *PEERS, *(MODELOPT if options.modelopt else ()))
     methods = tuple(options.methods or everything)
     report: dict[str, Any] = {
+        "command": f"python -m benchmarks.calibration {shlex.join(sys.argv[1:])}",
         "machine": describe_machine(),
         "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__, "numpy": np.__version__},
         "run": options.run.name,

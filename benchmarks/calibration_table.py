@@ -13,6 +13,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         f"# Calibration side by side: {report['run']}",
         "",
+        f"    {report['command']}",
+        "",
         f"{report['machine']}; {versions}; {report['threads']} threads; {report['date']}; "
         f"load before {report['load_average']:.1f}.",
         "Seconds are the median of the repeats (least to most), memory is the peak of the process, quality is "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from itertools import combinations
 
@@ -33,6 +34,10 @@ def markdown(
     observed = np.array([row.ms for row in rows])
     lines = [
         "# Predicted against published Jetson latencies", "",
+        "    python -m benchmarks.predictor", "",
+        f"Python {platform.python_version()}, numpy {np.__version__}; a fit of published numbers, the same on "
+        "every machine.",
+        "",
         f"{len(rows)} eligible rows of benchmarks/data/predictor_eligible.csv; every number below is of rows that "
         "the fit did not see. All latencies here are *predicted* or published; none was measured by this project.",
         "",

@@ -32,7 +32,11 @@ SettingsLoader.add_implicit_resolver(BOOLEAN, re.compile("^(true|True|TRUE|false
 
 def parse(text: str) -> Any:
     """The value of a YAML text (raises ``yaml.YAMLError``)."""
-    return yaml.load(text, SettingsLoader)  # noqa: S506  (a SafeLoader)
+    loader = SettingsLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def read_settings(path: Path, model: type[T], changes: Sequence[str] = ()) -> T:

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+from itertools import product
 from typing import Any
 
+from targets.errors import PredictionError
 from targets.jetson.catalogue import Module, device_of
 from targets.jetson.predictor import Prediction, predict
+from toolkit.errors import ModelError
 from toolkit.metrics import Metric
 from toolkit.planning.layers import layers_from_onnx
 from toolkit.stages.base import Context
 from toolkit.stages.export import EDGE, exported, networks_of
 from toolkit.variants import Variant
 
+logger = logging.getLogger(__name__)
 PREDICTIONS = "predictions.json"
 
 
 def predict_devices(context: Context) -> None:
-    """Latency and memory of the dense and the final edge half in FP16, and of the final one in INT8."""
+    """Latency and memory of the dense and the final edge half in FP16, and of the final one in INT8.
+
+    What cannot be predicted (a module without INT8, a graph whose shapes are open) is left out with a warning.
+    """
     networks, final = networks_of(context)
     rows: list[dict[str, Any]] = []
-    graphs = {network: layers_from_onnx(exported(context, network, EDGE)) for network in networks}
     wanted = [*((network, "fp16") for network in networks), (final, "int8")]
-    for text in context.settings.devices:
+    for text, (network, precision) in product(context.settings.devices, wanted):
         module, mode = device_of(text)
-        for network, precision in wanted:
-            found = predict(graphs[network], module, mode, precision)
-            rows.append(_row(found, module, network))
-            for metric in _metrics(context, found, network):
-                context.metrics.add(metric)
+        try:
+            found = predict(layers_from_onnx(exported(context, network, EDGE)), module, mode, precision)
+        except (ModelError, PredictionError) as error:
+            logger.warning("%s %s on %s is not predicted: %s", network, precision, text, error)
+            continue
+        rows.append(_row(found, module, network))
+        for metric in _metrics(context, found, network):
+            context.metrics.add(metric)
     context.write_json(PREDICTIONS, {"rows": rows})
 
 

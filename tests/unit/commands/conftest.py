@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from toolkit import cli
 from toolkit.device import describe_machine
 from toolkit.engines import BuildSettings, build_engine
 from toolkit.metrics import Metric, MetricSet
@@ -27,35 +20,6 @@ from toolkit.runs import RunFolder
 INT8 = "slim-int8-cpu-w8-onnxruntime"
 DENSE = "dense-fp32-float-w8-onnxruntime"
 PROFILE = {"warmup_s": 0.01, "warmup_limit_s": 0.05, "duration_s": 0.2, "rounds": 30, "min_rounds": 20}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-def patrol_edge(*arguments: object) -> Outcome:
-    """One command; the log handlers are put back afterwards."""
-    out, err, root = io.StringIO(), io.StringIO(), logging.getLogger()
-    handlers, level, code = list(root.handlers), root.level, 0
-    argv = ["patrol-edge", *map(str, arguments)]
-    try:
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            mock.patch.object(sys, "argv", argv),
-        ):
-            cli.main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-    return Outcome(code, out.getvalue(), err.getvalue())
 
 
 def save_network(path: Path, layers: int) -> Path:

@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.unit.commands.conftest import DENSE, INT8, MakeRun, metrics_of, patrol_edge
+from tests.unit.command_line import patrol_edge
+from tests.unit.commands.conftest import DENSE, INT8, MakeRun, metrics_of
 from toolkit.checks.baseline import history
 from toolkit.metrics import MetricSet
 

@@ -4,7 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from tests.unit.commands.conftest import INT8, MakeRun, metrics_of, patrol_edge
+from tests.unit.command_line import patrol_edge
+from tests.unit.commands.conftest import INT8, MakeRun, metrics_of
 from toolkit.commands.paired import paired_intervals
 from toolkit.runs import RunFolder
 

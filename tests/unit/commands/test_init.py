@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from targets.jetson.catalogue import modules
-from tests.unit.commands.conftest import patrol_edge
+from tests.unit.command_line import patrol_edge
 from tests.unit.datasets import folders
 from toolkit.settings import load_settings
 

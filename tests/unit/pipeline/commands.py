@@ -1,21 +1,16 @@
 """Runs of the command line, in this process and in one of their own, and the settings of a tiny run."""
 
-import contextlib
 import copy
 import hashlib
-import io
 import json
-import logging
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import yaml
 
-from toolkit import cli
+from tests.unit.command_line import Outcome
 from toolkit.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,49 +45,6 @@ TINY = {
 }
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left: exit code, standard output, and the lines of standard error."""
-
-    code: int
-    out: str
-    lines: tuple[str, ...]
-
-    @property
-    def log(self) -> str:
-        return "\n".join(self.lines)
-
-    def one_line_error(self) -> str:
-        """The last line of a refused command, after a look at what may not stand there."""
-        assert self.code == 2, self.log
-        assert "Traceback" not in self.log
-        errors = [line for line in self.lines if line.startswith("error PE")]
-        assert len(errors) == 1 and self.lines[-1] == errors[0], self.log
-        return errors[0]
-
-
-def patrol_edge(*arguments: object) -> Outcome:
-    """The command line in this process, with a fresh set of log handlers."""
-    out, err = io.StringIO(), io.StringIO()
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    argv = ["patrol-edge", *map(str, arguments)]
-    code = 0
-    try:
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            mock.patch.object(sys, "argv", argv),
-        ):
-            cli.main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-    return Outcome(code, out.getvalue(), tuple(err.getvalue().splitlines()))
-
-
 def start(*arguments: object, before: str = "") -> subprocess.Popen:
     """The command line in a process of its own; ``before`` is Python that runs first."""
     program = f"{before}\nfrom toolkit.cli import main\nmain()\n"
@@ -110,7 +62,7 @@ def start(*arguments: object, before: str = "") -> subprocess.Popen:
 def wait(process: subprocess.Popen, seconds: float = 300) -> Outcome:
     """Wait for a process that :func:`start` began."""
     out, err = process.communicate(timeout=seconds)
-    return Outcome(process.returncode, out, tuple(err.splitlines()))
+    return Outcome(process.returncode, out, err)
 
 
 def merged(base: dict, changes: dict) -> dict:

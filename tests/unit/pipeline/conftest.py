@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.pipeline.commands import TINY, Outcome, patrol_edge, write_config
+from tests.unit.command_line import Outcome, patrol_edge
+from tests.unit.pipeline.commands import TINY, write_config
 from toolkit.datasets.fleet.settings import FleetSettings
 from toolkit.datasets.fleet.writer import write_fleet
 from toolkit.runs import RunFolder
@@ -74,7 +75,7 @@ def finished(shared, fleet):
             assert outcome.code == 0, outcome.log
             kept.write_text(json.dumps(asdict(outcome)))
         body = json.loads(kept.read_text())
-    return Finished(config, runs, Outcome(body["code"], body["out"], tuple(body["lines"])))
+    return Finished(config, runs, Outcome(body["code"], body["out"], body["err"]))
 
 
 @pytest.fixture(scope="session")

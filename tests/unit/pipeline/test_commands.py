@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from tests.unit.pipeline.commands import patrol_edge, read_json, write_config
+from tests.unit.command_line import patrol_edge
+from tests.unit.pipeline.commands import read_json, write_config
 from toolkit.runs import RunFolder
 from toolkit.stages import ORDER, SUMMARIES
 

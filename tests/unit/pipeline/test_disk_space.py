@@ -8,7 +8,8 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from tests.unit.pipeline.commands import hashes, patrol_edge, start, wait, write_config
+from tests.unit.command_line import patrol_edge
+from tests.unit.pipeline.commands import hashes, start, wait, write_config
 from toolkit import arrays
 from toolkit.runs import RunFolder
 from toolkit.stages import ORDER

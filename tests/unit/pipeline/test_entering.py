@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn as nn
 
-from tests.unit.pipeline.commands import patrol_edge, read_json, write_config
+from tests.unit.command_line import patrol_edge
+from tests.unit.pipeline.commands import read_json, write_config
 from toolkit.metrics import MetricSet
 from toolkit.models.architecture import Architecture
 from toolkit.models.checkpoint import load_checkpoint

@@ -4,7 +4,8 @@ import signal
 
 import pytest
 
-from tests.unit.pipeline.commands import hashes, patrol_edge, start, wait, write_config
+from tests.unit.command_line import patrol_edge
+from tests.unit.pipeline.commands import hashes, start, wait, write_config
 from toolkit.patrol import trainer
 from toolkit.runs import RunFolder
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.unit.command_line import patrol_edge
 from tests.unit.datasets import folders
-from tests.unit.pipeline.commands import patrol_edge, read_json, write_config
+from tests.unit.pipeline.commands import read_json, write_config
 from toolkit.runs import RunFolder
 
 

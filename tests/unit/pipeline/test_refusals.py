@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.unit.command_line import patrol_edge
 from tests.unit.datasets import folders
-from tests.unit.pipeline.commands import patrol_edge, start, wait, write_config
+from tests.unit.pipeline.commands import start, wait, write_config
 from toolkit.runs import RunFolder
 
 
