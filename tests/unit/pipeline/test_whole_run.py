@@ -6,9 +6,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from targets.errors import PredictionError
 from tests.unit.pipeline.commands import hashes, read_json, sha256
 from toolkit.metrics import MetricSet
-from toolkit.stages import ORDER
+from toolkit.settings import load_settings
+from toolkit.stages import ORDER, predicted
+from toolkit.stages.base import Context
 
 DENSE, SLIM, INT8 = (
     "dense-fp32-float-w8-onnxruntime",
@@ -220,3 +223,16 @@ def test_report_shows_plates_and_what_each_layer_costs_in_int8(finished):
     layers = read_json(finished.run.path("quantize", "sensitivity.json"))["layers"]
     assert len(layers) > 5
     assert all(math.isfinite(row["only"]) and math.isfinite(row["without"]) for row in layers)
+
+
+def test_a_prediction_that_fails_is_left_out_and_said(finished, tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise PredictionError("this module has no such engine")
+
+    monkeypatch.setattr(predicted, "predict", refuse)
+    context = Context(load_settings(finished.config), finished.run, tmp_path)
+    with caplog.at_level("WARNING", logger="toolkit"):
+        predicted.predict_devices(context)
+    assert read_json(tmp_path / predicted.PREDICTIONS)["rows"] == []
+    assert len(context.metrics) == 0
+    assert "slim int8 on orin-nano-8gb is not predicted: this module has no such engine" in caplog.text
