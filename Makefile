@@ -46,6 +46,7 @@ unit: env
 test: lint unit
 
 test-system: env
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[cluster]'
 	$(BIN)/pytest -m system tests/system
 
 test-full: env
