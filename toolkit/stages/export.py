@@ -31,6 +31,12 @@ class ExportStage(Stage):
         path = settings.enter.path
         return {path.name: file_sha256(path)} if settings.enter.kind == "onnx" and path else {}
 
+    def examine(self, settings: RunSettings) -> None:
+        from toolkit.export import check_onnx
+
+        if settings.enter.kind == "onnx" and settings.enter.path:
+            check_onnx(settings.enter.path, settings.enter.cut, settings.picture.height, settings.picture.width)
+
     def run(self, context: Context) -> None:
         data = RunData.load(context)
         parity: dict[str, Any] = {}

@@ -220,6 +220,7 @@ def test_onnx_cut_that_does_not_exist_lists_those_that_do(tmp_path, fleet, own_o
     config = write_config(tmp_path, data=fleet, enter=enter)
     error = patrol_edge("run", config, "--runs", tmp_path / "runs").one_line_error()
     assert "'/Add_outputs'" in error and "/Add_output_0" in error
+    assert not RunFolder.read(tmp_path / "runs" / "tiny").manifest.stages, "noticed before anything is made"
 
 
 def test_onnx_of_another_picture_size(tmp_path, fleet, own_onnx):
