@@ -22,6 +22,8 @@ from toolkit.models.channels.labels import EVEN, VARYING, Labels, Numbers, along
 from toolkit.models.channels.records import Known, Trace, Use
 
 CUT = "@cut"
+SIZED = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
+"""Modules that compare what arrives with a size that they were made with."""
 
 
 class _Functions(TorchFunctionMode):
@@ -142,6 +144,10 @@ class Tracer(TorchDispatchMode):
         self.stack.append(path)
         if args and isinstance(args[0], Tensor):
             self.trace.module_inputs[path] = id(args[0])
+        if isinstance(module, SIZED):
+            for tensor in (value for value in args if isinstance(value, Tensor)):
+                for plane in self.look(tensor).labels:
+                    self.trace.labels.freeze(plane, self.where(f"{type(module).__name__} has fixed sizes,"))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         path = self.stack.pop()
