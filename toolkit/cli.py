@@ -138,15 +138,25 @@ def _slim(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would go, layer by layer, and remove nothing.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     finished = _pipeline(config, runs, changes, "train" if dry_run else "slim", estimated=not dry_run)
-    if dry_run:
-        from toolkit.settings import load_settings
-        from toolkit.stages.slim import preview
+    if not dry_run:
+        folder = finished.root / "slim"
+        typer.echo(folder.joinpath("plan.json").read_text(encoding="utf-8") if as_json else f"slim: {folder}")
+        return
+    from dataclasses import asdict
 
-        typer.echo(preview(load_settings(config, changes or []), finished))
+    from toolkit.settings import load_settings
+    from toolkit.stages.slim import preview
+    from toolkit.surgery import describe_plan, format_rows
+
+    rows, plan = preview(load_settings(config, changes or []), finished)
+    if as_json:
+        layers = [asdict(row) for row in rows]
+        typer.echo(json.dumps({"layers": layers, "plan": plan.model_dump(mode="json")}, indent=1))
     else:
-        typer.echo(f"slim: {finished.root / 'slim'}")
+        typer.echo("\n".join([format_rows(rows), *describe_plan(plan)]))
 
 
 def _stage_command(name: str) -> Any:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from toolkit.models.masks import MaskSet
     from toolkit.models.network import ReidNet
-    from toolkit.surgery import Plan
+    from toolkit.surgery import Plan, Row
 
 COST = "cost.json"
 CHECK_PICTURES = 16
@@ -167,12 +167,12 @@ def planned(context: Context) -> tuple[ReidNet, Plan, MaskSet | None, Tensor, Pl
     return net, plan, masks, example, earlier
 
 
-def preview(settings: RunSettings, run: RunFolder) -> str:
+def preview(settings: RunSettings, run: RunFolder) -> tuple[tuple[Row, ...], Plan]:
     """What ``slim`` would do to the finished ``train`` stage, layer by layer; nothing is written."""
-    from toolkit.surgery import describe_plan, format_rows, plan_table
+    from toolkit.surgery import plan_table
 
     net, plan, _, example, _ = planned(Context(settings, run, run.root))
-    return "\n".join([format_rows(plan_table(net, plan, example)), *describe_plan(plan)])
+    return plan_table(net, plan, example), plan
 
 
 def _loss_on(data: RunData) -> Callable[[Any], Tensor]:

@@ -1,5 +1,6 @@
 """Entering with things of one's own: a checkpoint at slim, an ONNX file with a named cut at quantize."""
 
+import json
 from pathlib import Path
 
 import onnx
@@ -183,6 +184,11 @@ def test_dry_run_shows_the_plan_and_no_estimate_of_time(tmp_path, slim_again):
     assert "MiB of disk" not in outcome.log and "run tiny: about" not in outcome.log
     assert "predicted for agx-orin-64gb" in outcome.log
     assert not RunFolder.read(tmp_path / "runs" / "tiny").has("slim", "plan.json")
+    config = write_config(tmp_path, **slim_again | {"slim": {"scores": {"ratio": 0.4}, "plan": {"align": 1}}})
+    outcome = patrol_edge("slim", config, "--dry-run", "--json", "--runs", tmp_path / "runs")
+    body = json.loads(outcome.out)
+    changed = [layer for layer in body["layers"] if layer["after"] < layer["before"]]
+    assert changed and all(layer["why"] for layer in changed) and body["plan"]["schema_version"] == 1
 
 
 def test_normalization_outside_of_the_file_goes_into_the_edge_half(tmp_path, fleet, own_onnx):
