@@ -32,7 +32,7 @@ OTHER_ATTACKER_SECONDS = 5.0  # ridge; attackers by optimization are not timed b
 WINDOWED_SSIM = 1.3  # the loss of a decoder against the plain error that is timed here
 FLOOR_SHARE = 0.25  # the decoder trained on shuffled pairs, once a run
 RESERVE_MIB = 200
-VARIANTS = 3
+VARIANTS = 4
 BATCH = 32
 
 

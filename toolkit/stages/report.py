@@ -14,7 +14,7 @@ from toolkit.stages.base import METRICS, Context, Stage
 from toolkit.stages.build import VARIANTS
 from toolkit.stages.check import judge
 from toolkit.stages.data import RunData
-from toolkit.stages.export import networks_of, wire_of
+from toolkit.stages.export import WHOLE, networks_of, wire_of
 from toolkit.stages.plates import plate_grid
 from toolkit.stages.predicted import PREDICTIONS
 from toolkit.stages.profile import LATENCY
@@ -108,8 +108,9 @@ def _variants(context: Context) -> tuple[Any, ...]:
         if not row["runs"]:
             continue
         precision = row["precision"].upper()
-        stage: Any = "INT8" if precision == "INT8" else row["network"]
-        title = f"{row['network']} {precision}"
+        beside = row["network"] == WHOLE
+        stage: Any = "" if beside else "INT8" if precision == "INT8" else row["network"]
+        title = f"whole network on the device, {precision}" if beside else f"{row['network']} {precision}"
         rows.append(ReportVariant(row["key"], title, stage, row["key"] == body["deployed"]))
     return tuple(rows)
 

@@ -77,7 +77,8 @@ def test_torchvision_weights_enter_at_slim(tmp_path, fleet, torchvision_file):
     assert costs["slim"]["macs"] < 0.75 * costs["dense"]["macs"], "scores remove what no mask removed"
     metrics = MetricSet.load(run.path("report", "metrics.json"))
     variants = {metric.variant for metric in metrics if metric.name == "reid.map"}
-    assert {key.split("-w8")[0] for key in variants} == {"dense-fp32-float", "slim-fp32-float", "slim-int8-cpu"}
+    split = {"dense-fp32-float", "slim-fp32-float", "slim-int8-cpu"}
+    assert {key.split("-w8")[0] for key in variants} == {*split, "whole-fp32-float"}
     assert "slim-int8-cpu" in page
 
 
