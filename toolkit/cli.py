@@ -32,6 +32,7 @@ from toolkit.commands.engine import engine
 from toolkit.commands.options import ConfigArgument, JsonOption, RunsOption, SetOption
 from toolkit.commands.predict import predict
 from toolkit.commands.split import split
+from toolkit.commands.sweep import sweep
 from toolkit.errors import PatrolError
 
 CHECK_FAILED = 1
@@ -52,6 +53,7 @@ app.command()(devices)
 app.command()(engine)
 app.command()(predict)
 app.command()(split)
+app.command()(sweep)
 runs_app = typer.Typer(help="List runs, or free the disk space of old ones.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 logger = logging.getLogger("patrol-edge")

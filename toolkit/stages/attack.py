@@ -63,7 +63,7 @@ class AttackStage(Stage):
             result = run_attack(
                 codes_of(context, key),
                 data.pictures,
-                _Rows(data),
+                AttackRows(data),
                 wire_of(context, network),
                 context.settings.attack.model_copy(update={"seed": context.settings.seed}),
                 context.folder / CHECKPOINTS / key,
@@ -119,7 +119,7 @@ def _halves(context: Context, network: str) -> tuple[Network | None, Network | N
     return net.edge, net.cloud
 
 
-class _Rows:
+class AttackRows:
     """The splits as rows of pictures and codes."""
 
     def __init__(self, data: RunData) -> None:

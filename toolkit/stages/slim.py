@@ -159,7 +159,7 @@ def planned(context: Context) -> tuple[ReidNet, Plan, MaskSet | None, Tensor, Pl
     trained = settings.enter.kind == "train"
     checkpoint = load_checkpoint(context.run.folder("train", "patrol" if trained else "dense"), rebuild=rebuild)
     example = torch.zeros(1, 3, settings.picture.height, settings.picture.width)
-    loss = _loss_on(RunData.load(context)) if settings.slim.scores.criterion == "taylor" else None
+    loss = loss_on(RunData.load(context)) if settings.slim.scores.criterion == "taylor" else None
     net = checkpoint.net
     rounding = with_predicted_step(settings.slim.plan, net, example)
     plan, masks = make_plan(net, checkpoint.masks, settings.slim, rounding, example, loss)
@@ -175,7 +175,7 @@ def preview(settings: RunSettings, run: RunFolder) -> tuple[tuple[Row, ...], Pla
     return plan_table(net, plan, example), plan
 
 
-def _loss_on(data: RunData) -> Callable[[Any], Tensor]:
+def loss_on(data: RunData) -> Callable[[Any], Tensor]:
     """The task's loss on one batch of the training split, for Taylor scores."""
     import torch
 
