@@ -29,7 +29,8 @@ def learned(source: Quantized, weights: Mapping[str, np.ndarray], scales: Scales
     Raises:
         SettingsError: a scale is missing, is no positive number, or is the wire's and was changed.
     """
-    prepared = with_constants(source.prepared, weights)
+    biases = _own_biases(source, scales.biases)
+    prepared = with_constants(source.prepared, {**weights, **dict(biases.values())})
     activations = {}
     for point in source.plan.points:
         scale = scales.activations.get(point.tensor, 0.0)
@@ -49,10 +50,28 @@ def learned(source: Quantized, weights: Mapping[str, np.ndarray], scales: Scales
         kept[layer.node], _ = with_room_for_bias(
             half_scale(scales.weights[layer.node]), bias, activations[layer.input]
         )
-    final = Scales(activations, kept, scales.internal, scales.biases)
+    shared = {node: value for node, value in scales.biases.items() if node not in biases}
+    final = Scales(activations, kept, scales.internal, shared)
     data = prepared.model.SerializeToString(deterministic=True)
     key = cache_key(data, source.observations.data_hash, source.cache.key, "", "learned")
     return complete(source, prepared, final, _decisions(source, final), key)
+
+
+def _own_biases(source: Quantized, biases: Mapping[str, np.ndarray]) -> dict[str, tuple[str, np.ndarray]]:
+    """Biases that a layer shares with no other, which can be changed in the network: node -> (initializer, value).
+
+    So they hold for the layer in float too; those of two layers stay apart, as replacements of the forms.
+    """
+    graph = source.prepared.graph
+    found = {}
+    for layer in source.plan.int8_layers:
+        position = TABLE.weighted[layer.operator].bias
+        if layer.node not in biases or position is None or position >= len(graph.nodes[layer.node].input):
+            continue
+        name = graph.nodes[layer.node].input[position]
+        if name in graph.constants and len(graph.consumers[name]) == 1:
+            found[layer.node] = (name, biases[layer.node].reshape(graph.constants[name].shape))
+    return found
 
 
 def _decisions(source: Quantized, scales: Scales) -> tuple[Decision, ...]:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from calibration import CalibrationSettings, acceptance, learned, quantize, refusals
 from calibration.errors import SettingsError
@@ -247,3 +247,16 @@ def test_layers_kept_float_after_training_keep_the_other_learned_scales():
     kept = source.keeping_float([layer])
     assert layer not in [item.node for item in kept.plan.int8_layers]
     assert kept.scales == source.scales
+
+
+def test_a_layer_kept_float_after_training_has_the_learned_bias():
+    source = quantized("residual")
+    layer = source.plan.int8_layers[0]
+    wanted = np.arange(32, dtype=np.float32) / 64
+    scales = Scales(source.scales.activations, source.scales.weights, biases={layer.node: wanted})
+    kept = learned(source, {}, scales).keeping_float([layer.node])
+    bias = kept.prepared.graph.constant(kept.prepared.graph.nodes[layer.node], 2)
+    np.testing.assert_array_equal(bias, wanted)
+    [node] = [node for node in kept.forms["a"].graph.node if node.name == layer.node]
+    stored = {item.name: numpy_helper.to_array(item) for item in kept.forms["a"].graph.initializer}
+    np.testing.assert_array_equal(stored[node.input[2]], wanted)
