@@ -125,12 +125,13 @@ def _add_stage_commands() -> None:
     from toolkit.stages import SUMMARIES
 
     register(app, _pipeline)
+    own = {"slim": _slim, "quantize": _quantize}
 
     for name, summary in SUMMARIES.items():
         if name in OWN_STAGES:
             continue
         text = f"{summary[0].upper()}{summary[1:]}, after the stages before it that are not finished."
-        app.command(name=name, help=text)(_slim if name == "slim" else _stage_command(name))
+        app.command(name=name, help=text)(own.get(name) or _stage_command(name))
 
 
 def _slim(
@@ -159,6 +160,25 @@ def _slim(
         typer.echo(json.dumps({"layers": layers, "plan": plan.model_dump(mode="json")}, indent=1))
     else:
         typer.echo("\n".join([format_rows(rows), *describe_plan(plan)]))
+
+
+def _quantize(
+    config: ConfigArgument,
+    runs: RunsOption = Path("runs"),
+    changes: SetOption = None,
+    max_map_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-map-drop",
+            help="Keep layers in FP16 until INT8 loses at most this much mean average precision, at the least "
+            "predicted time; the same as --set quantize.max_map_drop=VALUE.",
+        ),
+    ] = None,
+) -> None:
+    if max_map_drop is not None:
+        changes = [*(changes or []), f"quantize.max_map_drop={max_map_drop}"]
+    finished = _pipeline(config, runs, changes, "quantize")
+    typer.echo(f"quantize: {finished.root / 'quantize'}")
 
 
 def _stage_command(name: str) -> Any:

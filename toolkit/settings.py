@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from calibration.settings import CalibrationSettings
 from targets.errors import TargetError
 from targets.jetson.catalogue import device_of
 from toolkit.checks.limits import Limit, load_limits
@@ -21,6 +20,7 @@ from toolkit.device import describe_machine, usable_cores
 from toolkit.engines.settings import BuildSettings
 from toolkit.errors import SettingsError
 from toolkit.export.settings import ExportSettings
+from toolkit.patrol.quantization_settings import QuantizeSettings
 from toolkit.patrol.settings import DefenceSettings, PatrolSettings, TrainSettings
 from toolkit.privacy.suite import AttackSettings
 from toolkit.profiling import ProfileSettings
@@ -140,7 +140,7 @@ class RunSettings(Section):
     patrol: PatrolSettings = PatrolSettings()
     slim: SlimSettings = SlimSettings()
     export: ExportSettings = ExportSettings()
-    quantize: CalibrationSettings = CalibrationSettings()
+    quantize: QuantizeSettings = QuantizeSettings()
     build: BuildSettings = BuildSettings()
     profile: ProfileSettings = ProfileSettings()
     devices: tuple[str, ...] = Field(
