@@ -30,6 +30,8 @@ class Sidecar(BaseModel):
         options: the build settings and what was ignored of them.
         inputs, outputs: names, types, shapes.
         build_s: seconds the build took.
+        build_peak_bytes: what the process grew by at most while it built, by the kernel's counter.
+        build_host_mib, build_device_mib: peaks of TensorRT's own allocators, as its log says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +56,9 @@ class Sidecar(BaseModel):
     inputs: tuple[dict[str, Any], ...]
     outputs: tuple[dict[str, Any], ...]
     build_s: float
+    build_peak_bytes: int | None = None
+    build_host_mib: int | None = None
+    build_device_mib: int | None = None
 
     def save(self, engine: Path) -> Path:
         """Write it beside ``engine``, atomically; returns its path."""

@@ -17,6 +17,7 @@ from toolkit.engines.driver import require_device
 from toolkit.engines.errors import EngineBuildError, ModelRefusedError
 from toolkit.engines.settings import EXTERNAL_TACTICS, BuildSettings
 from toolkit.engines.timing_cache import TimingCache
+from toolkit.engines.trt_inspect import inspect_plan
 from toolkit.variants import EngineKind, Form
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ class Plan:
         wire_output: ``codes``, ``float``, or None when there is no output called wire.
         ignored: settings that this TensorRT does not have.
         warnings: of the builder.
+        layers: what the engine runs, the values of the inspector's JSON; None when the library did not say.
+        peak_mib: peak of TensorRT's own allocators while building, (host, GPU); None when it did not say.
     """
 
     data: bytes
@@ -44,6 +47,8 @@ class Plan:
     outputs: tuple[TensorSpec, ...]
     ignored: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    layers: dict[str, Any] | None = None
+    peak_mib: tuple[int, int] | None = None
 
 
 def build_plan(model: bytes, settings: BuildSettings) -> Plan:
@@ -109,8 +114,11 @@ def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: 
     del held
     inputs, outputs = _specs(network, settings)
     has_wire = any(spec.name == WIRE for spec in outputs)
+    data = bytes(serialized)
+    # TensorRT-RTX builds where no engine can be opened, and says in its log what an inspector would.
+    layers = inspect_plan(trt, data, log) if settings.engine == "tensorrt" else log.layers
     return Plan(
-        bytes(serialized),
+        data,
         str(trt.__version__),
         typing,
         wire_output if has_wire else None,
@@ -118,6 +126,8 @@ def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: 
         outputs,
         ignored,
         list(log.warnings),
+        layers,
+        log.peak_mib,
     )
 
 

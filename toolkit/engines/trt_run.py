@@ -19,6 +19,7 @@ from toolkit.engines.driver import Gpu, require_device
 from toolkit.engines.errors import EngineMismatchError
 from toolkit.engines.settings import RunSettings
 from toolkit.engines.sidecar import Sidecar
+from toolkit.engines.trt_inspect import information_of, record_layers
 from toolkit.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class TensorRTEngine:
             raise
 
     def _open(self, trt: ModuleType, data: bytes) -> None:
-        self._log = trt_library.new_log(trt)
+        self._trt, self._log = trt, trt_library.new_log(trt)
         self._runtime = trt.Runtime(self._log)
         engine = self._runtime.deserialize_cuda_engine(data)
         if engine is None:
@@ -166,6 +167,24 @@ class TensorRTEngine:
         self.enqueue()
         cuda.record(end, self._stream)
         return cuda.elapsed_ms(start, end)
+
+    def layer_information(self) -> dict[str, Any]:
+        """What the engine runs, as the inspector's JSON; dynamic shapes are the ones bound last."""
+        return information_of(self._trt, self._engine, self._context)
+
+    def layer_times(self, inputs: Mapping[str, NDArray[Any]], runs: int = 20) -> dict[str, list[float]]:
+        """Milliseconds of every layer, by TensorRT's own profiler, in ``runs`` runs after a few uncounted ones.
+
+        Close the engine afterwards: the profiler stays and slows every later run down.
+        """
+        self.bind(inputs)
+
+        def once() -> None:
+            self.enqueue()
+            self.synchronize()
+
+        found: dict[str, list[float]] = record_layers(self._trt, self._context, once, max(runs // 4, 3), runs)
+        return found
 
     @property
     def context_bytes(self) -> int:

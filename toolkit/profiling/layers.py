@@ -13,27 +13,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from toolkit.engines.layers.origins import Origins
 from toolkit.engines.ort import open_session
 from toolkit.engines.settings import RunSettings
 from toolkit.optional import require
 from toolkit.profiling.statistics import ProfilingError
 
 _KERNEL = "_kernel_time"
-_SUFFIXES = ("_nchwc", "_quant", "_nhwc")
-_PREFIXES = ("fused ",)
-_ORIGINS = {
-    "Conv": ("Conv",),
-    "FusedConv": ("Conv",),
-    "NhwcFusedConv": ("Conv",),
-    "QLinearConv": ("Conv",),
-    "Gemm": ("Gemm", "MatMul"),
-    "FusedGemm": ("Gemm", "MatMul"),
-    "QGemm": ("Gemm", "MatMul"),
-    "FusedMatMul": ("MatMul",),
-    "MatMulInteger": ("MatMul",),
-    "QLinearMatMul": ("MatMul",),
-    "QLinearAdd": ("Add",),
-}
 
 
 @dataclass(frozen=True)
@@ -81,10 +67,10 @@ def layer_profile(
             session.run(None, dict(inputs))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_KERNEL)]
-    return _sum_up(kernels, _Origins(model), warmup, runs)
+    return _sum_up(kernels, Origins(require("onnx", "host").load_from_string(model).graph), warmup, runs)
 
 
-def _sum_up(kernels: list[dict[str, Any]], origins: _Origins, warmup: int, runs: int) -> tuple[LayerTime, ...]:
+def _sum_up(kernels: list[dict[str, Any]], origins: Origins, warmup: int, runs: int) -> tuple[LayerTime, ...]:
     durations: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in kernels:
         durations[event["name"].removesuffix(_KERNEL), event["args"]["op_name"]].append(event["dur"] / 1000.0)
@@ -97,39 +83,3 @@ def _sum_up(kernels: list[dict[str, Any]], origins: _Origins, warmup: int, runs:
         LayerTime(origins.module(node, operator), node, operator, value, value / total)
         for (node, operator), value in medians.items()
     )
-
-
-class _Origins:
-    """From a fused kernel back to the node, and so the module, that it computes."""
-
-    def __init__(self, model: bytes) -> None:
-        graph = require("onnx", "host").load_from_string(model).graph
-        self._by_name = {node.name: node for node in graph.node if node.name}
-        self._producer = {name: node for node in graph.node for name in node.output}
-
-    def module(self, node: str, operator: str) -> str:
-        start = self._find(node)
-        if start is None:
-            return ""
-        wanted = _ORIGINS.get(operator, (start.op_type,))
-        # Fusion names a kernel after the last tensor of its chain: the convolution is a few nodes before it.
-        level: list[Any] = [start]
-        seen: set[int] = set()
-        for _ in range(4):
-            for candidate in level:
-                if candidate.op_type in wanted:
-                    return str(candidate.name).rpartition("/")[0]
-            seen.update(id(candidate) for candidate in level)
-            parents = [self._producer.get(name) for candidate in level for name in candidate.input]
-            level = [parent for parent in parents if parent is not None and id(parent) not in seen]
-        return str(start.name).rpartition("/")[0]
-
-    def _find(self, name: str) -> Any | None:
-        for prefix in _PREFIXES:
-            name = name.removeprefix(prefix)
-        for suffix in ("", *_SUFFIXES):
-            plain = name.removesuffix(suffix) if suffix else name
-            found = self._by_name.get(plain) or self._producer.get(plain)
-            if found is not None:
-                return found
-        return None

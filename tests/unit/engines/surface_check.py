@@ -27,6 +27,8 @@ VARIABLES = {
     "restored": "ITensor",
     "layer": "ILayer",
     "inspector": "EngineInspector",
+    "runtime": "Runtime",
+    "refitter": "OnnxParserRefitter",
 }
 # Names that came with the class that is asked for.
 TOGETHER = {"hardware_compatibility_level": "HardwareCompatibilityLevel", "node_operator": "node_name"}
