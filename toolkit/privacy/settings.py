@@ -12,6 +12,7 @@ from toolkit.privacy.attacks.ridge import Ridge, RidgeSettings
 from toolkit.privacy.attacks.shadow import Shadow, ShadowSettings
 from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.whitebox import WhiteBox, WhiteBoxSettings
+from toolkit.privacy.leaks import LeakSettings
 
 Attacker = Annotated[
     InverseNetworkSettings | RidgeSettings | WhiteBoxSettings | ShadowSettings, Field(discriminator="kind")
@@ -29,6 +30,7 @@ class AttackSettings(BaseModel):
         minimum_test: fewer test pictures make the result untrusted.
         minimum_train: fewer of the attacker's own pairs make it untrusted.
         pictures_shown: reconstructions kept for the grid.
+        leaks: what is read by name from reconstructions and codes; ``null`` leaves it out.
         certificate_scenes: counterfactual scenes per content of the synthetic fleet; 0 leaves certificates out.
         seed: of everything that is not an attacker's own.
     """
@@ -41,6 +43,7 @@ class AttackSettings(BaseModel):
     minimum_test: int = Field(default=100, ge=1)
     minimum_train: int = Field(default=500, ge=1)
     pictures_shown: int = Field(default=12, ge=0)
+    leaks: LeakSettings | None = LeakSettings()
     certificate_scenes: int = Field(default=16, ge=0)
     seed: int = Field(default=0, ge=0)
 

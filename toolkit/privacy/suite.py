@@ -79,6 +79,30 @@ class AttackData:
         return Pairs([Part(self.codes, self.pictures, rows)])
 
 
+def attack_data(
+    codes: Array,
+    pictures: Pictures,
+    splits: SplitsLike,
+    fmt: WireFormat | None,
+    identities: Sequence[str],
+    encode: Callable[[Pictures], Array] | None = None,
+) -> AttackData:
+    """Codes, pictures and splits as one object; the arguments are those of :func:`run_attack`.
+
+    Raises:
+        AttackError: they do not belong together.
+    """
+    return AttackData(
+        codes=WireCodes.from_format(codes, fmt),
+        pictures=pictures,
+        identities=identities,
+        train=np.asarray(splits.attacker_train, np.int64),
+        validation=np.asarray(splits.attacker_validation, np.int64),
+        test=np.unique(np.asarray([*splits.query, *splits.gallery], np.int64)),
+        encode=encode,
+    )
+
+
 def run_attack(
     codes: Array,
     pictures: Pictures,
@@ -113,15 +137,7 @@ def run_attack(
     Raises:
         AttackError: codes, pictures and splits do not belong together, or no attacker finished.
     """
-    data = AttackData(
-        codes=WireCodes.from_format(codes, fmt),
-        pictures=pictures,
-        identities=identities,
-        train=np.asarray(splits.attacker_train, np.int64),
-        validation=np.asarray(splits.attacker_validation, np.int64),
-        test=np.unique(np.asarray([*splits.query, *splits.gallery], np.int64)),
-        encode=encode,
-    )
+    data = attack_data(codes, pictures, splits, fmt, identities, encode)
     return attack_variant(data, settings, folder, variant, anchors, Tools(edge, cloud, fmt, identities))
 
 
@@ -167,15 +183,10 @@ def attack_variant(
     return result
 
 
-def reconstruct_with(
-    label: str,
-    rows: Indices,
-    data: AttackData,
-    settings: AttackSettings,
-    folder: Path,
-    tools: Tools = NO_TOOLS,
-) -> Pictures:
-    """Reconstructions of any pictures by an attacker of an earlier :func:`attack_variant`, for leaks by name.
+def finished_attack(
+    label: str, data: AttackData, settings: AttackSettings, folder: Path, tools: Tools = NO_TOOLS
+) -> Attack:
+    """An attacker of an earlier :func:`attack_variant`, ready to reconstruct any pictures, for leaks by name.
 
     A learned attacker is read from its finished checkpoint in ``folder``, not trained again.
 
@@ -186,7 +197,7 @@ def reconstruct_with(
         if label == (options.label or options.kind):
             attack = make_attack(options, tools)
             attack.fit(*_own_pairs(data, settings, folder, _fingerprint(data)), folder / label)
-            return attack.reconstruct(data.codes, rows)
+            return attack
     raise AttackError(f"no attacker {label!r} in this suite")
 
 

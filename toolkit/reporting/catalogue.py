@@ -68,6 +68,7 @@ OTHERS: dict[str, Kind] = {
         )
         for content in ("plate", "occupants", "background")
     },
+    "leak.background.ssim": Kind("leak: SSIM outside the vehicle", PRIVACY, "lower", worst=True),
     "privacy.converged": Kind("attacker converged", PRIVACY, "higher", exact=True),
 }
 
@@ -80,6 +81,7 @@ _FAMILIES: dict[str, Kind] = {
     "power": Kind("", SPEED, "lower"),
     "energy": Kind("", SPEED, "lower"),
     "leak": Kind("", PRIVACY, "lower", worst=True),
+    "identity_evidence": Kind("", PRIVACY, worst=True),
 }
 
 

@@ -7,6 +7,7 @@ from toolkit.metrics import Metric
 from toolkit.reporting import numbers, plots
 from toolkit.reporting.blocks import Section
 from toolkit.reporting.input import PictureGrid, ReportInput
+from toolkit.reporting.leaks import leaks
 from toolkit.reporting.path import attacker_of
 from toolkit.reporting.pictures import data_uri, show_grid
 from toolkit.reporting.words import best_metric
@@ -52,6 +53,7 @@ def privacy(data: ReportInput, publish: bool) -> Section:
         "what speaks against it, and notes",
     )
     section.table("Every attacker that was run.", heads, _attacker_rows(data, names))
+    leaks(section, data)
     _convergence(section, data)
     _anchors(section, data, publish)
     return section

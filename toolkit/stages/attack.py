@@ -15,6 +15,7 @@ from toolkit.stages.base import Context, Stage
 from toolkit.stages.build import Encoder, codes_of, deployed_variant, open_encoder, running_variants
 from toolkit.stages.data import RunData
 from toolkit.stages.export import load_network, wire_of
+from toolkit.stages.leaks import LeakStudy, readable_attacker
 from toolkit.variants import Variant
 
 if TYPE_CHECKING:
@@ -29,17 +30,18 @@ class AttackStage(Stage):
     """The same attackers with the same budget on the codes of every variant that runs here."""
 
     name = "attack"
-    version = 2
+    version = 3
     sections = ("attack",)
     inputs = ("data", "export", "build")
 
     def run(self, context: Context) -> None:
         data = RunData.load(context)
         scenes = _scenes(context)
+        study = _study(context, data)
         results: dict[str, AttackResult] = {}
         anchors: Anchors | None = None
         for key in running_variants(context):
-            results[key] = self._attack(context, data, key, anchors, scenes)
+            results[key] = self._attack(context, data, key, anchors, scenes, study)
             anchors = anchors or results[key].anchors
         reference = next(iter(results.values())).worst().ssim
         for result in results.values():
@@ -53,30 +55,47 @@ class AttackStage(Stage):
             context.summary.update(normalized=round(worst.normalized_ssim.value, 3), r2=round(worst.r2.value, 3))
 
     def _attack(
-        self, context: Context, data: RunData, key: str, anchors: Anchors | None, scenes: Scenes
+        self,
+        context: Context,
+        data: RunData,
+        key: str,
+        anchors: Anchors | None,
+        scenes: Scenes,
+        study: LeakStudy | None,
     ) -> AttackResult:
-        from toolkit.privacy.suite import run_attack
+        from toolkit.privacy.attacks.tools import Tools
+        from toolkit.privacy.suite import attack_data, attack_variant, finished_attack
 
         network = Variant.from_key(key).network
         edge, cloud = _halves(context, network)
+        fmt, checkpoints = wire_of(context, network), context.folder / CHECKPOINTS / key
+        settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
+        tools = Tools(edge, cloud, fmt, data.identities)
         with open_encoder(context, key) as encoder:
-            result = run_attack(
-                codes_of(context, key),
-                data.pictures,
-                AttackRows(data),
-                wire_of(context, network),
-                context.settings.attack.model_copy(update={"seed": context.settings.seed}),
-                context.folder / CHECKPOINTS / key,
-                variant=key,
-                identities=data.identities,
-                encode=encoder,
-                edge=edge,
-                cloud=cloud,
-                anchors=anchors,
-            )
+            source = attack_data(codes_of(context, key), data.pictures, AttackRows(data), fmt, data.identities, encoder)
+            result = attack_variant(source, settings, checkpoints, key, anchors, tools)
             result.save(context.folder / key)
             _certify(context, key, scenes, encoder)
+            if study and key in _studied(context):
+                label = readable_attacker(result)
+                attack = finished_attack(label, source, settings, checkpoints, tools) if label else None
+                study.measure(key, result, source, attack)
         return result
+
+
+def _study(context: Context, data: RunData) -> LeakStudy | None:
+    """The recognisers; None where leaks are left out."""
+    if context.settings.attack.leaks is None:
+        return None
+    rows = _Rows(data)
+    owned = np.union1d(rows.attacker_train, rows.attacker_validation)
+    return LeakStudy(context, data, owned, np.union1d(rows.query, rows.gallery).astype(np.int64))
+
+
+def _studied(context: Context) -> list[str]:
+    """The variants whose leaks are read: all, or the dense reference and the deployed one."""
+    keys, options = running_variants(context), context.settings.attack.leaks
+    return keys if options and options.variants == "all" else [keys[0], deployed_variant(context)]
 
 
 def _scenes(context: Context) -> Scenes:

@@ -39,6 +39,8 @@ TINY = {
         ],
         "minimum_test": 10,
         "minimum_train": 10,
+        "leaks": {"recogniser": {"steps": 8, "channels": 8}, "required": 0.01},
+        "certificate_scenes": 4,
     },
     "evaluate": {"bootstrap": 200},
     "check": {"limits": [{"metric": "slim.deviation", "max": 1.0e-3}]},

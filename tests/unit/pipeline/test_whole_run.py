@@ -217,6 +217,20 @@ def test_certificates_are_given_for_every_variant(finished):
             assert 0 < found[0].value <= 1
 
 
+def test_leaks_are_read_by_name_on_the_reference_and_on_the_deployed_variant(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    for key in (DENSE, INT8):
+        suite = metrics.find("privacy.converged", key)[0].protocol.partition(":")[0]
+        (camera,) = metrics.find("leak.camera", key)
+        assert camera.protocol.startswith(f"{suite}: ")
+        assert metrics.find("leak.camera.original", key)[0].n == metrics.find("leak.camera.chance", key)[0].n == 24
+        assert metrics.find("leak.background.ssim", key) and metrics.find("leak.background.ssim_floor", key)
+    assert not metrics.find("leak.camera", SLIM)
+    page = finished.run.path("report", "report.html").read_text(encoding="utf-8")
+    assert "Leaks by name" in page
+    assert not list(finished.run.folder("attack").glob("leaks-*"))
+
+
 def test_report_shows_plates_and_what_each_layer_costs_in_int8(finished):
     page = finished.run.path("report", "report.html").read_text(encoding="utf-8")
     assert "Number plates" in page
