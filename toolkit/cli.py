@@ -125,7 +125,7 @@ def _add_stage_commands() -> None:
     from toolkit.stages import SUMMARIES
 
     register(app, _pipeline)
-    own = {"slim": _slim, "quantize": _quantize}
+    own: dict[str, Any] = {"slim": _slim, "quantize": _quantize}
 
     for name, summary in SUMMARIES.items():
         if name in OWN_STAGES:

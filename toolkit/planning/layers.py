@@ -139,7 +139,9 @@ class _Fusion:
         found: list[int] = []
         candidates = set(wanted)
         while wanted and len(found) < LONGEST:
-            joins = (i for i in sorted(candidates) if self._joins(i, means) and self._ready(i, {*chain, *found, i}))
+            joins = (
+                i for i in sorted(candidates) if self._joins(i, means) and self._ready(i, {*chain, *found, i})
+            )
             index = next(joins, None)
             if index is None:
                 return []

@@ -72,7 +72,9 @@ class AttackStage(Stage):
         settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
         tools = Tools(edge, cloud, fmt, data.identities)
         with open_encoder(context, key) as encoder:
-            source = attack_data(codes_of(context, key), data.pictures, AttackRows(data), fmt, data.identities, encoder)
+            source = attack_data(
+                codes_of(context, key), data.pictures, AttackRows(data), fmt, data.identities, encoder
+            )
             result = attack_variant(source, settings, checkpoints, key, anchors, tools)
             result.save(context.folder / key)
             _certify(context, key, scenes, encoder)
@@ -87,7 +89,7 @@ def _study(context: Context, data: RunData) -> LeakStudy | None:
     """The recognisers; None where leaks are left out."""
     if context.settings.attack.leaks is None:
         return None
-    rows = _Rows(data)
+    rows = AttackRows(data)
     owned = np.union1d(rows.attacker_train, rows.attacker_validation)
     return LeakStudy(context, data, owned, np.union1d(rows.query, rows.gallery).astype(np.int64))
 
