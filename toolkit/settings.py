@@ -111,11 +111,14 @@ class ReportSettings(Section):
         title: heading; the run's name when empty.
         publish: leave real pictures out.
         pictures: columns of the picture grid.
+        measured: records of devices (``patrol-edge deploy --save``), or folders of them, each of a network of this
+            run.
     """
 
     title: str = ""
     publish: bool = False
     pictures: int = Field(default=8, ge=1, le=32)
+    measured: tuple[Path, ...] = ()
 
 
 class CheckSettings(Section):
@@ -192,6 +195,9 @@ def load_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
         if not entry.exists():
             raise SettingsError(f"enter.path: {entry} does not exist")
         updates["enter"] = settings.enter.model_copy(update={"path": entry})
+    if settings.report.measured:
+        measured = tuple(_absolute(base, path) for path in settings.report.measured)
+        updates["report"] = settings.report.model_copy(update={"measured": measured})
     if settings.check.file is not None:
         limits = _absolute(base, settings.check.file)
         load_limits(limits)  # what is wrong in it is said now, not when the run ends
