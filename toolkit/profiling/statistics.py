@@ -129,6 +129,7 @@ class Profile:
             "variant": self.key,
             "machine": self.machine,
             "protocol": self.protocol,
+            "provenance": "emulated" if self.engine.get("emulated") else "measured",
         }
         found = [
             Metric(name=f"latency.p{p}", value=self.at(p), unit="ms", interval=self.interval(p), **shared)
