@@ -99,7 +99,7 @@ print(open_telemetry("H100", 1))
 """
     paths = {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, **paths}, capture_output=True, text=True
+        [sys.executable, "-c", script], check=False, env={**os.environ, **paths}, capture_output=True, text=True
     )
     assert done.stdout.splitlines() == [
         "{'sm': 1980.0, 'memory': 2619.0} ('power cap', 'thermal') None",
