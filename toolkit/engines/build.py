@@ -102,6 +102,7 @@ def _onnxruntime(model: bytes, settings: BuildSettings) -> _Built:
     facts = {
         "version": require("onnxruntime", "host").__version__,
         "wire_output": "codes" if any(spec.name == WIRE for spec in outputs) else None,
+        "ignored": ("emulate",) if settings.emulate is not None else (),
         "inputs": tuple(spec.to_dict() for spec in inputs),
         "outputs": tuple(spec.to_dict() for spec in outputs),
     }
@@ -112,6 +113,8 @@ def _tensorrt(model: bytes, settings: BuildSettings) -> _Built:
     plan = build_plan(model, settings)
     facts: dict[str, Any] = {
         "version": plan.version,
+        "weights": settings.weights,
+        "emulated": plan.emulated,
         "typing": plan.typing,
         "wire_output": plan.wire_output,
         "wire_step": settings.wire_step,

@@ -27,6 +27,8 @@ class Sidecar(BaseModel):
         typing: ``strong`` or ``weak`` (TensorRT).
         wire_output: ``codes``, or ``float`` when the host has to round; None when there is no wire output.
         wire_step: for rounding.
+        weights: ``inside``, ``refittable`` or ``stripped``.
+        emulated: which module it stands in for on how many SMs; None for an engine that is what it is.
         options: the build settings and what was ignored of them.
         inputs, outputs: names, types, shapes.
         build_s: seconds the build took.
@@ -51,6 +53,8 @@ class Sidecar(BaseModel):
     typing: Literal["strong", "weak"] | None = None
     wire_output: Literal["codes", "float"] | None = None
     wire_step: float | None = None
+    weights: Literal["inside", "refittable", "stripped"] = "inside"
+    emulated: dict[str, Any] | None = None
     options: dict[str, Any]
     ignored: tuple[str, ...] = ()
     inputs: tuple[dict[str, Any], ...]

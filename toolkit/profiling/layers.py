@@ -1,11 +1,11 @@
-"""Time per layer from ONNX Runtime's own profiler, under the names of the network's modules."""
+"""Time per layer from the runtimes' own profilers, under the names of the network's modules."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,9 +13,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from toolkit.engines.layers.graph import EngineGraph, EngineLayer
 from toolkit.engines.layers.origins import Origins
+from toolkit.engines.layers.schemas import graph_of
 from toolkit.engines.ort import open_session
 from toolkit.engines.settings import RunSettings
+from toolkit.engines.trt_run import TensorRTEngine
 from toolkit.optional import require
 from toolkit.profiling.statistics import ProfilingError
 
@@ -68,6 +71,39 @@ def layer_profile(
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_KERNEL)]
     return _sum_up(kernels, Origins(require("onnx", "host").load_from_string(model).graph), warmup, runs)
+
+
+def engine_layers(
+    engine: TensorRTEngine, inputs: Mapping[str, NDArray[Any]], runs: int = 20
+) -> tuple[LayerTime, ...]:
+    """Time per layer of a TensorRT engine, by TensorRT's own profiler, under the names of the modules.
+
+    Close the engine afterwards: the profiler stays and slows every later run down.
+
+    Raises:
+        ProfilingError: TensorRT reported no layer.
+    """
+    times = engine.layer_times(inputs, runs)
+    return name_layers(graph_of(engine.layer_information()), times)
+
+
+def name_layers(graph: EngineGraph, times_ms: Mapping[str, Sequence[float]]) -> tuple[LayerTime, ...]:
+    """Put an engine's layers and a profiler's times together.
+
+    Raises:
+        ProfilingError: no layer has a time.
+    """
+    medians = {name: median(values) for name, values in times_ms.items() if values}
+    total = sum(medians.values())
+    if not medians or not total:
+        raise ProfilingError("TensorRT's profiler reported no layer; was the engine run?")
+    known = {layer.name: layer for layer in graph.layers}
+    found = []
+    for name, value in medians.items():
+        layer = known.get(name) or EngineLayer(name, "")
+        operator = f"{layer.kind} {layer.precision}".strip()
+        found.append(LayerTime(" + ".join(layer.modules), name, operator, value, value / total))
+    return tuple(found)
 
 
 def _sum_up(kernels: list[dict[str, Any]], origins: Origins, warmup: int, runs: int) -> tuple[LayerTime, ...]:

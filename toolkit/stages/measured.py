@@ -74,7 +74,7 @@ class Measured:
             watts, samples = float(found["power_w"]), int(found["power_samples"])
             yield Metric(name="power.mean", value=watts, unit="W", n=samples, **base)
             joules = watts * float(found["latency_ms"]["p50"])
-            yield Metric(name="energy.inference", value=joules, unit="mJ", n=samples, **base)
+            yield Metric(name="energy.per_picture", value=joules, unit="mJ", n=samples, **base)
 
     def cells(self) -> tuple[str, ...]:
         """A row of the report's table."""

@@ -58,10 +58,10 @@ def test_a_device_s_numbers_stand_in_the_report(copied, tmp_path):
     metrics = MetricSet.load(copied.run.path("report", "metrics.json"))
     found = {metric.name: metric for metric in metrics if metric.machine == MACHINE}
     latencies = {f"latency.p{percent}" for percent in (50, 90, 95, 99)}
-    assert set(found) == {*latencies, "power.mean", "energy.inference"}
+    assert set(found) == {*latencies, "power.mean", "energy.per_picture"}
     assert all(metric.provenance == "measured" for metric in found.values())
     assert found["latency.p50"].variant == "slim-int8-b-w8-tensorrt" and found["latency.p50"].n == 400
-    assert found["energy.inference"].value == pytest.approx(3.0) and found["energy.inference"].unit == "mJ"
+    assert found["energy.per_picture"].value == pytest.approx(3.0) and found["energy.per_picture"].unit == "mJ"
     page = copied.run.path("report", "report.html").read_text(encoding="utf-8")
     for said in (MACHINE, "99.80%", "611 to 625", "Power at the device"):
         assert said in page
