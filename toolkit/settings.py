@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from targets.errors import TargetError
 from targets.jetson.catalogue import device_of
@@ -77,6 +85,14 @@ class ModelSettings(Section):
     pooling: Literal["gap", "gem"] = "gap"
     embedding: int = Field(default=0, ge=0, description="dimensions of a linear reduction; 0: none")
     width: float = Field(default=1.0, gt=0, le=4)
+    bottleneck: int = Field(default=0, ge=0, description="channels behind the cut that are sent; 0: none")
+    bottleneck_pool: int = Field(default=1, ge=1, description="side of the average pooling behind it")
+
+    @model_serializer(mode="wrap")
+    def _without_bottleneck(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings without one keep the hash that they had before there was one."""
+        body: dict[str, Any] = handler(self)
+        return body if self.bottleneck else {k: v for k, v in body.items() if not k.startswith("bottleneck")}
 
 
 class WireSettings(Section):

@@ -19,6 +19,9 @@ def sweep(
     runs: RunsOption = Path("runs"),
     changes: SetOption = None,
     jobs: Annotated[int, typer.Option(min=1, help="Jobs at the same time, each with the sweep's threads.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster that shares the folder; runs there instead.")
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would run and how long it takes.")] = False,
 ) -> None:
     """Train, attack and compare every method of CONFIG. Killed jobs are taken up again by the same command."""
@@ -48,7 +51,12 @@ def sweep(
         count, rest = left.done(unit.name, seconds)
         logger.info("%s: done in %s; %d left, about %s", unit.name, minutes(seconds), count, minutes(rest))
 
-    run_local(opened, jobs, report)
+    if ray is not None:
+        from toolkit.sweeps.cluster import run_on_ray
+
+        run_on_ray(opened, ray, report)
+    else:
+        run_local(opened, jobs, report)
     missing = unmade(opened)
     if len(missing) < len(opened.jobs):
         table, plot = write_report(opened)

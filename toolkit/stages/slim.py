@@ -11,7 +11,7 @@ from toolkit.runs import CHECKPOINTS, RunFolder
 from toolkit.settings import RunSettings
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
-from toolkit.stages.train import WIRE, seeded, training_data
+from toolkit.stages.train import WIRE, defended_data, seeded, training_data
 from toolkit.wire.codes import WireFormat
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class SlimStage(Stage):
         curves = {}
         if settings.train.epochs:
             folder = context.folder / CHECKPOINTS / "finetune"
-            curves["finetune"] = finetune(slim, training_data(data), fmt, settings, folder).curves
+            pictures = defended_data(data, settings, Preprocess.load(context.run.folder("data")))
+            curves["finetune"] = finetune(slim, pictures, fmt, settings, folder).curves
         context.write_json("curves.json", curves)
         whole = plan if earlier is None else _composed(earlier, plan, slim)
         whole.save(context.folder / "plan.json")

@@ -124,6 +124,9 @@ def _environment() -> dict[str, Any]:
 
 
 def _without_cut(model: dict[str, Any]) -> dict[str, Any]:
+    """One dense network serves every cut; one with a bottleneck is trained with it, where it is."""
+    if model.get("bottleneck"):
+        return model
     return {name: value for name, value in model.items() if name != "cut"}
 
 

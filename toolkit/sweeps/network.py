@@ -20,7 +20,7 @@ from toolkit.preprocess import Preprocess
 from toolkit.settings import RunSettings
 from toolkit.stages.data import RunData
 from toolkit.stages.slim import loss_on
-from toolkit.stages.train import aligned, seeded, training_data, wire_format
+from toolkit.stages.train import aligned, defended_data, seeded, training_data, wire_format
 from toolkit.surgery import Plan, apply_plan, cost
 from toolkit.surgery.request import make_plan
 from toolkit.sweeps.settings import Job
@@ -59,13 +59,14 @@ def make_dense(settings: RunSettings, data: RunData, preprocess: Preprocess, fol
     return net, train_dense(net, training_data(data), schedule, folder).curves
 
 
-def make_network(job: Job, dense: ReidNet, data: RunData, folder: Path) -> Made:
+def make_network(job: Job, dense: ReidNet, data: RunData, preprocess: Preprocess, folder: Path) -> Made:
     """Train one job's network, beginning with the dense one.
 
     Args:
         job: what to do.
         dense: of the job's seed, cut anywhere.
         data: the sweep's pictures.
+        preprocess: theirs.
         folder: for states; a killed call goes on from there.
 
     Raises:
@@ -79,11 +80,12 @@ def make_network(job: Job, dense: ReidNet, data: RunData, folder: Path) -> Made:
     curves: dict[str, Any] = {}
     plan: Plan | None = None
     if job.prune != "none":
-        net, plan, curves = _pruned(job, net, data, fmt, example, share, folder)
+        net, plan, curves = _pruned(job, net, data, preprocess, fmt, example, share, folder)
         fmt = replace(fmt, channels=len(plan.wire.kept)) if plan.wire else fmt
     settings = seeded(job.settings.slim.finetune, job.settings.seed + 2)
     if settings.train.epochs:
-        curves["finetune"] = finetune(net, training_data(data), fmt, settings, folder / "finetune").curves
+        pictures = defended_data(data, settings, preprocess)
+        curves["finetune"] = finetune(net, pictures, fmt, settings, folder / "finetune").curves
     found = cost(net, example, half="edge" if job.wire == "feature" else "all")
     edge = {"macs": found.macs, "parameters": found.parameters, "activation_bytes": found.activation_bytes}
     return Made(net.eval(), fmt, plan, curves, edge | budget)
@@ -91,6 +93,8 @@ def make_network(job: Job, dense: ReidNet, data: RunData, folder: Path) -> Made:
 
 def recut(net: ReidNet, cut: str) -> ReidNet:
     """The same weights, cut elsewhere."""
+    if net.architecture.cut == cut:
+        return net
     other = build_network(replace(net.architecture, cut=cut))
     other.load_state_dict(net.state_dict())
     return other
@@ -108,6 +112,7 @@ def _pruned(
     job: Job,
     net: ReidNet,
     data: RunData,
+    preprocess: Preprocess,
     fmt: WireFormat,
     example: torch.Tensor,
     share: float | None,
@@ -120,8 +125,9 @@ def _pruned(
     if job.prune == "masks":
         settings = aligned(seeded(_budgeted(job.settings.patrol, share), job.settings.seed + 1), slim.plan)
         masks = MaskSet(find_groups(net, example))
+        pictures = defended_data(data, settings, preprocess)
         history = train_patrol(
-            net, masks, training_data(data), fmt, settings, folder / "patrol", read_layers=read_edge_layers
+            net, masks, pictures, fmt, settings, folder / "patrol", read_layers=read_edge_layers
         )
         curves["patrol"] = history.curves
         values = {name: value.detach().clone() for name, value in masks.values().items()}

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit.models.network import ReidNet
+from toolkit.patrol.objective import disturb
 from toolkit.preprocess import to_input
 from toolkit.privacy.anchors import Anchors
 from toolkit.privacy.codes import WireCodes, encode_to_file
@@ -43,12 +44,14 @@ class Link:
     fmt: WireFormat
 
 
-def feature_link(net: ReidNet, fmt: WireFormat) -> Link:
-    """The cut's feature is sent."""
+def feature_link(net: ReidNet, fmt: WireFormat, noise: float = 0.0, dropout: float = 0.0, seed: int = 0) -> Link:
+    """The cut's feature is sent, disturbed on the device as it was in training, drawn anew for every picture."""
+    generator = torch.Generator().manual_seed(seed)
 
     @torch.no_grad()
     def send(pictures: NDArray[np.uint8]) -> NDArray[np.int8]:
-        return encode(net.edge(_input(pictures)).float().numpy(), fmt)
+        feature = net.edge(_input(pictures)).float()
+        return encode(disturb(feature, noise * fmt.step, dropout, generator).numpy(), fmt)
 
     @torch.no_grad()
     def receive(codes: NDArray[np.int8]) -> NDArray[np.float32]:

@@ -87,7 +87,7 @@ def _make_job(sweep: Sweep, unit: Unit, context: Context) -> None:
     assert job is not None
     data, preprocess = sweep_data(sweep)
     work = context.folder / CHECKPOINTS
-    made = make_network(job, dense_network(sweep, unit.needs[1]), data, work)
+    made = make_network(job, dense_network(sweep, unit.needs[1]), data, preprocess, work)
     context.write_json("curves.json", made.curves)
     context.write_json("edge.json", made.edge)
     (context.folder / WIRE).write_text(made.fmt.to_json(), encoding="utf-8")
@@ -99,8 +99,11 @@ def _make_job(sweep: Sweep, unit: Unit, context: Context) -> None:
 def _score(sweep: Sweep, job: Job, context: Context, net: ReidNet, fmt: Any) -> None:
     data, _ = sweep_data(sweep)
     anchors = Anchors.load(sweep.root / "anchors" / "anchors" / "anchors.json")
-    bits = job.settings.wire.bits
-    link = feature_link(net, fmt) if job.wire == "feature" else embedding_link(net, data, bits)
+    last, seed = job.settings.slim.finetune, job.settings.seed
+    if job.wire == "feature":
+        link = feature_link(net, fmt, last.noise, last.dropout, seed)
+    else:
+        link = embedding_link(net, data, job.settings.wire.bits)
     attack = job.settings.attack.model_copy(update={"seed": job.settings.seed})
     work = context.folder / CHECKPOINTS
     body = score(link, data, attack, anchors, context.folder, work, job.id)

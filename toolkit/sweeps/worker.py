@@ -16,6 +16,7 @@ from toolkit.sweeps.units import make_unit
 
 logger = logging.getLogger(__name__)
 FAILURES = "failures"
+BUSY = "another process works in"  # of RunFolder.locked
 PAUSE = 1.0  # seconds between two looks at units that others are making
 RESTARTS = 3  # of killed workers, for the whole sweep
 Report = Callable[[Unit, float], None]
@@ -31,10 +32,11 @@ def work(sweep: Sweep, report: Report | None = None) -> None:
     while open_units:
         open_units = [unit for unit in open_units if not sweep.is_done(unit) and not failed(sweep, unit)]
         ready = [unit for unit in open_units if all(sweep.is_done(sweep.unit(name)) for name in unit.needs)]
-        if not any(_try(sweep, unit, report) for unit in ready) and open_units:
-            if not ready and _hopeless(sweep, open_units):
-                return
-            time.sleep(PAUSE)
+        if any(_try(sweep, unit, report) for unit in ready):
+            continue
+        if _hopeless(sweep, open_units):
+            return
+        time.sleep(PAUSE)
 
 
 def failed(sweep: Sweep, unit: Unit) -> str | None:
@@ -123,21 +125,27 @@ def use_threads(threads: int) -> None:
     cv2.setNumThreads(threads)
 
 
-def _try(sweep: Sweep, unit: Unit, report: Report | None) -> bool:
-    """Make a unit; False when another process has it."""
+def make_noted(sweep: Sweep, unit: Unit) -> float | None:
+    """Make a unit and note its failure; seconds, or None when it failed or another process has it."""
     started = time.monotonic()
     try:
         make_unit(sweep, unit)
     except ArtifactError as error:
-        if "another process works in" in str(error):
-            return False
-        _fail(sweep, unit, error)
+        if BUSY not in str(error):
+            _fail(sweep, unit, error)
+        return None
     except PatrolError as error:
         _fail(sweep, unit, error)
-    else:
-        if report is not None:
-            report(unit, time.monotonic() - started)
-    return True
+        return None
+    return time.monotonic() - started
+
+
+def _try(sweep: Sweep, unit: Unit, report: Report | None) -> bool:
+    """Make a unit; False when nothing came of it."""
+    seconds = make_noted(sweep, unit)
+    if seconds is not None and report is not None:
+        report(unit, seconds)
+    return seconds is not None
 
 
 def _fail(sweep: Sweep, unit: Unit, error: PatrolError) -> None:
@@ -152,7 +160,7 @@ def _note(sweep: Sweep, unit: Unit) -> Path:
 
 
 def _hopeless(sweep: Sweep, units: list[Unit]) -> bool:
-    """Every open unit waits for one that failed, directly or through another."""
+    """Every open unit failed or waits for one that did, directly or through another."""
     lost = {unit.name for unit in sweep.units if failed(sweep, unit)}
     for unit in sweep.units:
         if lost & set(unit.needs):
