@@ -102,7 +102,9 @@ class Builder:
         size = 1
         for dim in shape:
             size *= dim
-        self.initializers.append(helper.make_tensor(name, TensorProto.FLOAT, list(shape), bytes(4 * size), raw=True))
+        self.initializers.append(
+            helper.make_tensor(name, TensorProto.FLOAT, list(shape), bytes(4 * size), raw=True)
+        )
         return name
 
     def scale(self, x: str) -> str:
