@@ -32,7 +32,7 @@ def _patches(g: Builder, patch: int, width: int) -> str:
 
 
 def vit_tiny(size: int, classes: int) -> onnx.ModelProto:
-    """Dosovitskiy et al. 2020 in the tiny size of Touvron et al. 2020 (DeiT, Apache-2.0): 12 blocks of 192, 3 heads."""
+    """Dosovitskiy et al. 2020 in the tiny size of DeiT (Touvron et al. 2020, Apache-2.0): 12 blocks, 3 heads."""
     g = Builder(3, size, size)
     x = _patches(g, 16, 192)
     for _ in range(12):
@@ -42,7 +42,7 @@ def vit_tiny(size: int, classes: int) -> onnx.ModelProto:
 
 
 def efficientformer_l1(size: int, classes: int) -> onnx.ModelProto:
-    """Li et al. 2022 (Apache-2.0): pooling blocks, then one of attention with 8 heads, keys of 32, values of 128."""
+    """Li et al. 2022 (Apache-2.0): pooling blocks, then one of attention, 8 heads, keys of 32, values of 128."""
     g = Builder(3, size, size)
     x = g.conv(g.conv("input", 24, 3, 2, act="relu"), 48, 3, 2, act="relu")
     for stage, (width, count) in enumerate(((48, 3), (96, 2), (224, 6), (448, 4))):

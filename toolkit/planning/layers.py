@@ -129,7 +129,7 @@ class _Fusion:
         return activation == "smooth" and len(behind) == 1 and node.op_type in ("Mul", "Div") and constant
 
     def _behind(self, chain: list[int]) -> list[int]:
-        """What joins a chain: the fewest pointwise nodes that take all readers of its end and end in one tensor."""
+        """What joins a chain: the fewest pointwise nodes that take all readers of its end and end in one."""
         last = self.graph.nodes[chain[-1]]
         tensor = self.graph.of_root(last.output[0])
         if tensor in self.graph.outputs and tensor == last.output[0]:
