@@ -71,5 +71,5 @@ def _render(root: Path, path: str, preprocess: Preprocess, quality: int, seed: i
     truth = load_truth(root, path)
     picture = render(changed(truth.scene, seed), truth.size).picture
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return resize(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8), preprocess)
