@@ -33,6 +33,7 @@ class QuantizeStage(Stage):
     def run(self, context: Context) -> None:
         from calibration import (
             acceptance,
+            coverage,
             lint,
             quantize,
             refusals,
@@ -77,5 +78,6 @@ class QuantizeStage(Stage):
             context.measure("quantize.within_one_step", found.within_one, **fields)
         for form, fidelity in result.fidelity.items():
             fields = {"n": len(rows), "variant": final, "protocol": form}
+            context.measure("quantize.coverage", coverage(result.forms[form]).share, **fields)
             context.measure("quantize.sqnr", fidelity.sqnr_db, unit="dB", **fields)
         context.summary.update(pictures=len(rows), findings=sum(len(lines) for lines in findings.values()))
