@@ -28,7 +28,7 @@ from targets.errors import TargetError
 from toolkit.commands import OWN_STAGES, register
 from toolkit.commands.bundle import bundle, deploy
 from toolkit.commands.devices import devices
-from toolkit.commands.engine import engine
+from toolkit.commands.engine import engine, engine_times
 from toolkit.commands.options import ConfigArgument, JsonOption, RunsOption, SetOption
 from toolkit.commands.predict import predict
 from toolkit.commands.split import split
@@ -50,6 +50,7 @@ app.command()(bundle)
 app.command()(deploy)
 app.command()(devices)
 app.command()(engine)
+app.command(name="engine-times")(engine_times)
 app.command()(predict)
 app.command()(split)
 runs_app = typer.Typer(help="List runs, or free the disk space of old ones.", no_args_is_help=True)

@@ -1,4 +1,4 @@
-"""``patrol-edge engine``: the engine of an unpacked bundle, built and verified on this machine."""
+"""``patrol-edge engine`` and ``engine-times``: a bundle's engine, built, verified and timed here."""
 
 from __future__ import annotations
 
@@ -32,3 +32,22 @@ def engine(
         typer.echo(json.dumps({"path": str(found.path), **facts}))
     else:
         typer.echo(f"{found.path}: form {found.form}, {found.equal:.4f} of the codes equal the host's")
+
+
+def engine_times(
+    bundle: Annotated[Path, typer.Argument(help="The folder of an unpacked bundle.")],
+    path: Annotated[Path, typer.Option("--engine", help="The engine file that `patrol-edge engine` wrote.")],
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to sample, after warming up.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every sample.")] = False,
+) -> None:
+    """Time a bundle's engine on this machine (the stage of a run is: profile)."""
+    from toolkit.profiling.bundled import time_bundled
+
+    found = time_bundled(bundle, path, seconds)
+    times = found.profile
+    if as_json:
+        samples = [round(float(value), 6) for value in times.samples_ms]
+        said = {"times_ms": samples, "protocol": times.protocol, "settled": times.settled, "ended": found.ended}
+        typer.echo(json.dumps(said))
+    else:
+        typer.echo(f"p50 {times.p50:.3f} ms, p90 {times.p90:.3f}, p99 {times.p99:.3f}; {times.protocol}")
