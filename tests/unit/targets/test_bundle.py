@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,23 @@ def test_jetpack_5_is_built_by_trtexec_even_beside_the_package(bundle, device):
     place = install_package(device)
     assert build(bundle, device).form == "a"
     assert not (place / "package_calls.txt").exists() and calls(device)
+
+
+def test_what_a_killed_build_left_is_removed_and_two_at_once_are_refused(bundle, device):
+    left = bundle / "engines/0123456789abcdef.77.partial"
+    left.mkdir(parents=True)
+    (left / "edge.engine").write_text("half of one")
+    set_mode(device, "slow")
+    command = [bundle / "build.sh", "--system", device]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not calls(device):
+        time.sleep(0.05)
+    with pytest.raises(DeviceBuildError, match=rf"process {first.pid}\); wait for it, or end it with: kill"):
+        build(bundle, device)
+    assert not left.exists()
+    set_mode(device, "right")
+    said, _ = first.communicate(timeout=60)
+    assert json.loads(said)["rebuilt"] and not build(bundle, device).rebuilt
 
 
 REAL_PACKAGE = """#!/bin/sh
