@@ -16,12 +16,13 @@ import onnx
 from benchmarks.predictor_models import classifiers, detectors, segmenters, transformers
 from targets.jetson.catalogue import Module, PowerMode, find_module
 
+WHOLE_PROCESS_MIB = 600
 ELIGIBLE = Path(__file__).parent / "data" / "predictor_eligible.csv"
 FIELDS = (
     "model", "input", "precision", "batch", "device", "power_mode", "gpu_mhz", "emc_mhz", "engine", "metric",
     "value", "unit", "p50_ms", "power_w", "power_scope", "software", "quality", "source",
 )  # fmt: skip
-ADDED = ("eligible", "reason", "graph", "module", "sms", "ghz", "gbps", "documented", "ms", "group")
+ADDED = ("eligible", "reason", "graph", "module", "sms", "ghz", "gbps", "documented", "ms", "group", "memory_mib")
 
 MODULES = {
     "Xavier NX 8GB": "xavier-nx-8gb", "Xavier NX": "xavier-nx-8gb", "AGX Orin 64GB": "agx-orin-64gb",
@@ -58,6 +59,8 @@ class Row:
         graph: key of :func:`build`.
         sms, ghz, gbps: the state it names, or the module's highest where it names none.
         documented: clocks are stated, or locked at their highest.
+        watts: at the supply of the development kit, where they were measured there.
+        memory_mib: that the GPU took for the network, where a source gives it.
         group: source, for leave-one-source-out.
     """
 
@@ -72,6 +75,7 @@ class Row:
     group: str
     watts: float | None
     model: str
+    memory_mib: float | None
 
 
 def build(key: str) -> onnx.ModelProto:
@@ -198,8 +202,15 @@ def freeze(raw: Path, out: Path = ELIGIBLE) -> None:
                     "graph": graph_key(row["model"], row["input"]), "module": MODULES[row["device"]], "sms": sms,
                     "ghz": round(ghz, 5), "gbps": round(gbps, 2), "documented": int(documented),
                     "ms": round(milliseconds(row), 5), "group": group(row["source"]),
+                    "memory_mib": memory(row["notes"]),
                 }  # fmt: skip
             writer.writerow({**kept, **added})
+
+
+def memory(notes: str) -> str:
+    """MiB of GPU memory that a note gives; on JetPack 4 that counts the whole process, and is left out."""
+    found = re.search(r"GPU mem ([\d.]+) MB", notes)
+    return found[1] if found and float(found[1]) < WHOLE_PROCESS_MIB else ""
 
 
 def group(source: str) -> str:
@@ -226,5 +237,12 @@ def _row(row: dict[str, str]) -> Row:
     return Row(
         row["graph"], row["precision"].lower(), row["module"], float(row["sms"]), float(row["ghz"]),
         float(row["gbps"]), row["documented"] == "1", float(row["ms"]), row["group"],
-        float(row["power_w"]) if row["power_w"] else None, row["graph"].split("@")[0],
+        _wall_watts(row), row["graph"].split("@")[0],
+        float(row["memory_mib"]) if row["memory_mib"] else None,
     )  # fmt: skip
+
+
+def _wall_watts(row: dict[str, str]) -> float | None:
+    """Power at the supply, as MLPerf measures it; sums of rails lack what the rails do not see."""
+    measured = bool(row["power_w"]) and row["group"] == "mlcommons"
+    return float(row["power_w"]) if measured else None

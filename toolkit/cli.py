@@ -29,6 +29,7 @@ from toolkit.commands import OWN_STAGES, register
 from toolkit.commands.bundle import bundle, deploy
 from toolkit.commands.devices import devices
 from toolkit.commands.engine import app as engine_app
+from toolkit.commands.engine import engine_times
 from toolkit.commands.options import ConfigArgument, JsonOption, RunsOption, SetOption
 from toolkit.commands.predict import predict
 from toolkit.commands.split import split
@@ -50,6 +51,7 @@ app = typer.Typer(
 app.command()(bundle)
 app.command()(deploy)
 app.command()(devices)
+app.command(name="engine-times")(engine_times)
 app.command()(predict)
 app.command()(split)
 app.command()(sweep)
