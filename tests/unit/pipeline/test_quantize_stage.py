@@ -1,4 +1,4 @@
-"""What the quantize stage does where INT8 loses too much: fine-tuning, layers in FP16, sensitivity by every score."""
+"""The quantize stage where INT8 loses too much: fine-tuning, layers in FP16, sensitivity by every score."""
 
 import json
 
