@@ -3,8 +3,8 @@
     python -m benchmarks.calibration_backbones --modelopt PYTHON --out benchmarks/results/calibration_128px
 
 For each configuration in ``benchmarks/configs`` the pipeline runs up to ``export`` (finished stages are skipped),
-then ``benchmarks.calibration`` on it; OUT_BACKBONE.json and .md hold each result. It
-wants a machine without other work.
+then ``benchmarks.calibration`` on it; OUT_BACKBONE.json and .md hold each result.
+It wants a machine without other work.
 """
 
 from __future__ import annotations

@@ -163,7 +163,10 @@ def _complete(
     settings: CalibrationSettings,
     key: str,
 ) -> Quantized:
-    forms = write_forms(prepared, plan, scales, seen.ranges, settings.forms)
+    forms: dict[str, onnx.ModelProto] = {
+        form: write_forms(original if form == "fp16" else prepared, plan, scales, seen.ranges, (form,))[form]
+        for form in settings.forms
+    }
     codes = run_forms(forms, seen.probe, settings.forward_pictures, settings.threads)
     wire = original.wire
     feature = activations_of(original, [wire.feature], seen.probe, settings.threads)[wire.feature]

@@ -1,4 +1,4 @@
-"""``patrol-edge engine`` and ``engine-times``: build a bundle's engine here, time it, look into engines, compare two."""
+"""``patrol-edge engine`` and ``engine-times``: a bundle's engine, built and timed here; looks into engines."""
 
 from __future__ import annotations
 

@@ -132,6 +132,15 @@ def coarse(name, factor=3.0):
     return learned(source, {}, scales)
 
 
+def test_the_fp16_baseline_keeps_the_weights_it_was_trained_with():
+    source = quantize(networks.pooled_wire(), [networks.batch(8)], CalibrationSettings(threads=1, method="mse"))
+    weights = {"one.weight": source.prepared.graph.constants["one.weight"] * np.float32(0.5)}
+    found = learned(source, weights, source.scales)
+    assert found.forms["fp16"].SerializeToString() == source.forms["fp16"].SerializeToString()
+    assert found.forms["b"].SerializeToString() != source.forms["b"].SerializeToString()
+    assert found.fidelity["fp16"].sqnr_db > found.fidelity["b"].sqnr_db
+
+
 def test_training_repairs_coarse_scales_and_exports_them():
     source = coarse("residual")
     settings = QuantizationTraining(train=SHORT.model_copy(update={"epochs": 10}), scale_rate=100.0)

@@ -5,7 +5,7 @@ import json
 import onnx
 import pytest
 
-from calibration import lint
+from calibration import lint, read_picture_list
 from toolkit.errors import SettingsError
 from toolkit.metrics import MetricSet
 from toolkit.settings import load_settings
@@ -41,6 +41,12 @@ def test_the_loss_is_measured_on_training_pictures_before_and_after(tuned):
     assert {"post-training", "fine-tuned"} <= set(found)
     assert {metric.split for metric in found.values()} == {"train"}
     assert all(metric.n == 24 for metric in found.values())
+
+
+def test_the_set_is_stored_and_compared_with_other_pictures(tuned):
+    names = read_picture_list(tuned.run.path("quantize", "pictures.json"))
+    assert len(names) == 16
+    assert 0 <= body(tuned, "drift.json")["distance"] <= 1
 
 
 def test_fine_tuning_says_what_it_did(tuned):
