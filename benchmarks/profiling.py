@@ -207,7 +207,7 @@ def main() -> None:
             order = [bool(index % 2) for index in range(PAIRS)]
             same = [measure(path, options.rounds, False, first) for first in order]
             own = [measure(path, options.rounds, True, first) for first in order]
-            row: dict[str, Any] = {"name": name, "samples": 2 * PAIRS * options.rounds}
+            row: dict[str, Any] = {"name": name, "samples": PAIRS * options.rounds}
             row["p50"] = float(np.median(np.concatenate([ours for ours, _ in same])))
             row["same"], row["same_low"], row["same_high"] = summary(same)
             row["own"], row["own_low"], row["own_high"] = summary(own)
