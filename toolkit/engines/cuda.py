@@ -59,7 +59,15 @@ class Cuda:
     def __init__(self, device: int = 0, choice: Choice = "auto", sms: int | None = None) -> None:
         self._thread = threading.get_ident()
         self._pointers: set[int] = set()
+        self._place = (device, sms)
+        held, count = _HELD.get(self._thread, (self._place, 0))
+        if held != self._place:
+            raise EngineError(
+                f"this thread has an engine open in {_place(*held)}, this one belongs in {_place(*self._place)}; "
+                "close the other one first, or open it in another thread"
+            )
         self._binding: CudaBinding | None = _open(device, choice, sms)
+        _HELD[self._thread] = (held, count + 1)
 
     @property
     def binding(self) -> CudaBinding:
@@ -96,6 +104,17 @@ class Cuda:
         self._pointers.clear()
         binding.close()
         self._binding = None
+        held, count = _HELD.pop(self._thread)
+        if count > 1:
+            _HELD[self._thread] = (held, count - 1)
+
+
+# Which CUDA context each thread works in, and how many engines do: the one pushed last is current for all of them.
+_HELD: dict[int, tuple[tuple[int, int | None], int]] = {}
+
+
+def _place(device: int, sms: int | None) -> str:
+    return f"GPU {device}" + (f", {sms} SMs of it" if sms is not None else "")
 
 
 def _open(device: int, choice: Choice, sms: int | None) -> CudaBinding:

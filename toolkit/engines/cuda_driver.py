@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.engines.driver_calls import Handle, call, library
-from toolkit.engines.emulation import GreenContext
+from toolkit.engines.emulation import GreenContext, shared_partition
 from toolkit.engines.errors import NoDeviceError
 from toolkit.errors import EngineError
 
@@ -44,7 +44,7 @@ class DriverBinding:
         self._partition: GreenContext | None = None
         if sms is not None:
             try:
-                self._partition = GreenContext(device, sms).__enter__()
+                self._partition = shared_partition(device, sms)
             except BaseException:
                 self._leave()
                 raise
@@ -124,7 +124,7 @@ class DriverBinding:
         self._events.clear()
         self._pinned.clear()
         if self._partition is not None:
-            self._partition.__exit__(None, None, None)
+            self._partition.give_back()
         self._leave()
 
     def _leave(self) -> None:

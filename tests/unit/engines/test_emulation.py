@@ -100,16 +100,31 @@ def test_buffers_and_streams_live_in_the_partition(standin):  # noqa: F811
     script = """
 import ctypes
 from toolkit.engines.cuda import Cuda
+from toolkit.errors import EngineError
 library = ctypes.CDLL("libcuda.so.1")
-cuda = Cuda(0, "auto", 4)
-cuda.allocate(10)
-cuda.binding.new_stream()
+first, second = Cuda(0, "auto", 4), Cuda(0, "auto", 4)
+for cuda in (first, second):
+    cuda.allocate(10)
+    cuda.binding.new_stream()
 print(library.standin_partitions())
-cuda.close()
+try:
+    Cuda(0)
+except EngineError as error:
+    print(error)
+first.close()
+print(library.standin_partitions())
+second.close()
 print(library.standin_partitions(), library.standin_contexts(), library.standin_buffers())
+Cuda(0).close()
 """
     done = run(script, standin)
-    assert done.stdout.splitlines() == ["1", "0 0 0"], done.stderr
+    assert done.stdout.splitlines() == [
+        "1",
+        "this thread has an engine open in GPU 0, 4 SMs of it, this one belongs in GPU 0; "
+        "close the other one first, or open it in another thread",
+        "1",
+        "0 0 0",
+    ], done.stderr
 
 
 @needs_gcc
