@@ -26,12 +26,12 @@ from toolkit.wire import WireFormat, choose_step
 PICTURES, BATCH, SIZE = 64, 8, 64
 
 
-def pictures() -> np.ndarray:
-    """uint8 (N, SIZE, SIZE, 3) of the fleet."""
+def pictures(size: int = SIZE) -> np.ndarray:
+    """uint8 (N, size, size, 3) of the fleet."""
     fleet = FleetSettings()
     numbers = [(index // 2, index % 2, index % 4) for index in range(PICTURES)]
     scenes = [draw_scene(fleet, identity, picture, camera) for identity, picture, camera in numbers]
-    return np.stack([render(scene, SIZE).picture for scene in scenes])
+    return np.stack([render(scene, size).picture for scene in scenes])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""CUDA memory, streams and events, through pycuda or the vendor's cuda-python.
+"""CUDA memory, streams and events, through pycuda, the vendor's cuda-python, or the bare driver.
 
 Both use the device's primary context, which TensorRT and torch use too; ``pycuda.autoinit`` would make
 another one. A context belongs to the thread that opened it: :class:`Cuda` refuses calls from other threads,
@@ -7,17 +7,19 @@ because with pycuda these would work on whatever context is current there.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.engines.emulation import GreenContext
+from toolkit.engines.cuda_driver import DriverBinding, no_memory
+from toolkit.engines.driver_calls import Handle, call
 from toolkit.engines.errors import NoDeviceError
 from toolkit.errors import EngineError, MissingExtraError
 
-Choice = Literal["auto", "pycuda", "cuda-python"]
+Choice = Literal["auto", "pycuda", "cuda-python", "driver"]
 
 
 class CudaBinding(Protocol):
@@ -45,12 +47,11 @@ class Cuda:
 
     Args:
         device: index of the GPU.
-        choice: which library; ``auto`` takes pycuda when it is installed, else cuda-python.
-        sms: confine everything to a partition of so many SMs; needs cuda-python, whose calls leave the current
-            context alone.
+        choice: which library; ``auto`` takes pycuda when it is installed, else cuda-python, else the bare driver.
+        sms: confine everything to a partition of so many SMs, through the bare driver.
 
     Raises:
-        MissingExtraError: neither library is installed.
+        MissingExtraError: the library that was asked for is not installed.
         EngineError: the driver makes no such partition.
         NoDeviceError: the library finds no GPU.
     """
@@ -58,7 +59,15 @@ class Cuda:
     def __init__(self, device: int = 0, choice: Choice = "auto", sms: int | None = None) -> None:
         self._thread = threading.get_ident()
         self._pointers: set[int] = set()
+        self._place = (device, sms)
+        held, count = _HELD.get(self._thread, (self._place, 0))
+        if held != self._place:
+            raise EngineError(
+                f"this thread has an engine open in {_place(*held)}, this one belongs in {_place(*self._place)}; "
+                "close the other one first, or open it in another thread"
+            )
         self._binding: CudaBinding | None = _open(device, choice, sms)
+        _HELD[self._thread] = (held, count + 1)
 
     @property
     def binding(self) -> CudaBinding:
@@ -95,24 +104,33 @@ class Cuda:
         self._pointers.clear()
         binding.close()
         self._binding = None
+        held, count = _HELD.pop(self._thread)
+        if count > 1:
+            _HELD[self._thread] = (held, count - 1)
+
+
+# Which CUDA context each thread works in, and how many engines do: the one pushed last is current for all of them.
+_HELD: dict[int, tuple[tuple[int, int | None], int]] = {}
+
+
+def _place(device: int, sms: int | None) -> str:
+    return f"GPU {device}" + (f", {sms} SMs of it" if sms is not None else "")
 
 
 def _open(device: int, choice: Choice, sms: int | None) -> CudaBinding:
+    if sms is not None or choice == "driver":
+        return DriverBinding(device, sms)
     problems = []
-    if sms is not None:
-        try:
-            return _CudaPython(device, sms)
-        except ImportError as error:
-            text = f"emulation needs cuda-python ({error}); install it with: pip install 'patrol-edge[tensorrt]'"
-            raise MissingExtraError(text) from error
     for name in ("pycuda", "cuda-python") if choice == "auto" else (choice,):
         try:
             return _PyCuda(device) if name == "pycuda" else _CudaPython(device)
         except ImportError as error:
             problems.append(f"{name}: {error}")
+    if choice == "auto":
+        return DriverBinding(device)
     raise MissingExtraError(
         f"no library for CUDA memory ({'; '.join(problems)}); install one with: "
-        "pip install 'patrol-edge[tensorrt]' (cuda-python) or 'patrol-edge[pycuda]'"
+        "pip install 'patrol-edge[tensorrt]' (cuda-python) or 'patrol-edge[pycuda]', or set cuda: driver"
     )
 
 
@@ -133,7 +151,7 @@ class _PyCuda:
         try:
             allocation = self._driver.mem_alloc(size)
         except self._driver.MemoryError as error:
-            raise EngineError(_no_memory(size, self.memory_info()[0])) from error
+            raise EngineError(no_memory(size, self.memory_info()[0])) from error
         self._allocations[int(allocation)] = allocation
         return int(allocation)
 
@@ -184,7 +202,7 @@ class _PyCuda:
 class _CudaPython:
     name = "cuda-python"
 
-    def __init__(self, device: int, sms: int | None = None) -> None:
+    def __init__(self, device: int) -> None:
         try:
             from cuda.bindings import driver
         except ImportError:
@@ -197,9 +215,6 @@ class _CudaPython:
         self._streams: list[int] = []
         self._events: list[Any] = []
         self._pinned: list[int] = []
-        self._partition = GreenContext(device, sms) if sms is not None else None
-        if self._partition is not None:
-            self._partition.__enter__()
 
     def _check(self, result: Any) -> Any:
         code, *values = result
@@ -213,15 +228,13 @@ class _CudaPython:
     def allocate(self, size: int) -> int:
         result = self._driver.cuMemAlloc(size)
         if getattr(result[0], "name", "") == "CUDA_ERROR_OUT_OF_MEMORY":
-            raise EngineError(_no_memory(size, self.memory_info()[0]))
+            raise EngineError(no_memory(size, self.memory_info()[0]))
         return int(self._check(result))
 
     def free(self, pointer: int) -> None:
         self._check(self._driver.cuMemFree(pointer))
 
     def host_buffer(self, size: int) -> NDArray[np.uint8]:
-        import ctypes
-
         address = int(self._check(self._driver.cuMemAllocHost(max(size, 1))))
         self._pinned.append(address)
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
@@ -238,11 +251,8 @@ class _CudaPython:
         self._check(self._driver.cuMemcpyDtoHAsync(target.ctypes.data, pointer, target.nbytes, stream))
 
     def new_stream(self) -> int:
-        if self._partition is not None:
-            stream = self._partition.new_stream()
-        else:
-            non_blocking = 1
-            stream = int(self._check(self._driver.cuStreamCreate(non_blocking)))
+        non_blocking = 1
+        stream = int(self._check(self._driver.cuStreamCreate(non_blocking)))
         self._streams.append(stream)
         return stream
 
@@ -259,7 +269,9 @@ class _CudaPython:
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
         self._check(self._driver.cuEventSynchronize(end))
-        return float(self._check(self._driver.cuEventElapsedTime(start, end)))
+        value = ctypes.c_float()  # not the binding's own call: since 12.8 it asks for one that older drivers lack
+        call("cuEventElapsedTime", ctypes.byref(value), Handle(int(start)), Handle(int(end)))
+        return float(value.value)
 
     def memory_info(self) -> tuple[int, int]:
         free, total = self._check(self._driver.cuMemGetInfo())
@@ -275,14 +287,5 @@ class _CudaPython:
         self._streams.clear()
         self._events.clear()
         self._pinned.clear()
-        if self._partition is not None:
-            self._partition.__exit__(None, None, None)
         self._check(self._driver.cuCtxPopCurrent())
         self._check(self._driver.cuDevicePrimaryCtxRelease(self._device))
-
-
-def _no_memory(size: int, free: int) -> str:
-    return (
-        f"the GPU has no {size / 2**20:.0f} MiB left ({free / 2**20:.0f} MiB free): "
-        "use a smaller batch or close other programs"
-    )

@@ -8,6 +8,7 @@ regression on the same host, never a Jetson's milliseconds.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -142,6 +143,7 @@ class GreenContext:
         self._ordinal, self._wanted = device, sms
         self._device = ctypes.c_int()
         self._green, self._context = Handle(), Handle()
+        self._users = 1
         self.sms = 0
 
     def __enter__(self) -> GreenContext:
@@ -183,6 +185,20 @@ class GreenContext:
         call("cuGreenCtxStreamCreate", ctypes.byref(stream), self._green, _NON_BLOCKING, 0)
         return int(stream.value or 0)
 
+    def enter_again(self) -> None:
+        """Make it the current context once more, for a further engine of this thread."""
+        call("cuCtxPushCurrent_v2", self._context)
+        self._users += 1
+
+    def give_back(self) -> None:
+        """Leave it once; the last one destroys it."""
+        self._users -= 1
+        if self._users:
+            call("cuCtxPopCurrent_v2", ctypes.byref(Handle()))
+            return
+        _SHARED.pop((threading.get_ident(), self._ordinal, self._wanted), None)
+        self.__exit__(None, None, None)
+
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -195,3 +211,20 @@ class GreenContext:
             call("cuGreenCtxDestroy", self._green)
             self._green = Handle()
         call("cuDevicePrimaryCtxRelease_v2", self._device)
+
+
+_SHARED: dict[tuple[int, int, int], GreenContext] = {}
+
+
+def shared_partition(device: int, sms: int) -> GreenContext:
+    """The thread's partition of this size, entered: all its engines run in one.
+
+    Raises:
+        EngineError: see :class:`GreenContext`.
+    """
+    key = (threading.get_ident(), device, sms)
+    if key in _SHARED:
+        _SHARED[key].enter_again()
+    else:
+        _SHARED[key] = GreenContext(device, sms).__enter__()
+    return _SHARED[key]

@@ -50,9 +50,6 @@ def _probe(kind: EngineKind) -> EngineStatus:
     if kind == "onnxruntime":
         return EngineStatus(kind, version, True, True, "")
     problem = driver_problem()
-    if problem is None and _cuda_library() is None:
-        note = "no library for CUDA memory; pip install 'patrol-edge[tensorrt]' or 'patrol-edge[pycuda]'"
-        return EngineStatus(kind, version, True, False, note)
     if problem is None:
         return EngineStatus(kind, version, True, True, "")
     builds = kind == "tensorrt_rtx"
@@ -70,10 +67,3 @@ def _import_elsewhere(module: str) -> tuple[str | None, str]:
         lines = done.stderr.strip().splitlines()
         return None, lines[-1] if lines else f"the import ended with code {done.returncode}"
     return done.stdout.strip().splitlines()[-1], ""
-
-
-def _cuda_library() -> str | None:
-    for module in ("pycuda", "cuda"):
-        if importlib.util.find_spec(module) is not None:
-            return module
-    return None

@@ -86,4 +86,4 @@ class RunSettings(BaseModel):
     device: int = Field(default=0, ge=0)
     onnx_sha256: str | None = None
     weights_from: str | None = None
-    cuda: Literal["auto", "pycuda", "cuda-python"] = "auto"
+    cuda: Literal["auto", "pycuda", "cuda-python", "driver"] = "auto"

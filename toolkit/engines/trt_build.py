@@ -115,17 +115,19 @@ def form_for(engine: EngineKind) -> Form:
 
 def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: str) -> Plan:
     log = trt_library.new_log(trt)
-    builder = trt.Builder(log)
+    builder = trt.Builder(log.handle)
     ignored: list[str] = []
     typing = typing_of(trt, settings)
     network = builder.create_network(network_flags(trt, typing))
-    parser = trt.OnnxParser(network, log)
+    parser = trt.OnnxParser(network, log.handle)
     if not parser.parse(model):
         raise ModelRefusedError(f"TensorRT {trt.__version__} refuses the model: {_parser_errors(parser, log)}")
+    if wire_output == "codes" and typing == "weak":
+        _ask_for_codes(trt, network)
     # TensorRT reads a constant's array when it builds, so it is held until then.
     held = _append_dequantize(trt, network, settings) if wire_output == "float" else None
     config = builder.create_builder_config()
-    configure(trt, builder, config, settings, typing, ignored)
+    configure(trt, builder, network, config, settings, typing, ignored)
     add_profile(builder, network, config, settings)
     with TimingCache(settings.timing_cache) as timings:
         timings.load_into(config, ignored)
@@ -184,6 +186,14 @@ def _append_dequantize(trt: ModuleType, network: Any, settings: BuildSettings) -
             network.mark_output(restored)
             return step
     raise EngineBuildError("the model has no output called wire; wire_output is for edge halves")
+
+
+def _ask_for_codes(trt: ModuleType, network: Any) -> None:
+    """A weakly typed network gives every output as floats unless it is told otherwise."""
+    for index in range(network.num_outputs):
+        codes = network.get_output(index)
+        if codes.name == WIRE and codes.dtype != trt.DataType.INT8:
+            codes.dtype = trt.DataType.INT8
 
 
 def _dequantize(trt: ModuleType, network: Any, codes: Any, scale: Any) -> Any:

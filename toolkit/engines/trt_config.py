@@ -36,11 +36,17 @@ def network_flags(trt: ModuleType, typing: str) -> int:
 
 
 def configure(
-    trt: ModuleType, builder: Any, config: Any, settings: BuildSettings, typing: str, ignored: list[str]
+    trt: ModuleType,
+    builder: Any,
+    network: Any,
+    config: Any,
+    settings: BuildSettings,
+    typing: str,
+    ignored: list[str],
 ) -> None:
     flags = trt.BuilderFlag
     if typing == "weak":
-        _weak_precision(trt, builder, config, settings)
+        _weak_precision(trt, builder, network, config, settings)
     if not settings.tf32 and hasattr(flags, "TF32"):
         config.clear_flag(flags.TF32)
     if settings.workspace_mb is not None:
@@ -57,14 +63,23 @@ def configure(
     _weights(trt, config, settings)
 
 
-def _weak_precision(trt: ModuleType, builder: Any, config: Any, settings: BuildSettings) -> None:
+def _weak_precision(trt: ModuleType, builder: Any, network: Any, config: Any, settings: BuildSettings) -> None:
     flags = trt.BuilderFlag
     if settings.precision in ("fp16", "int8") and hasattr(flags, "FP16"):
         config.set_flag(flags.FP16)
-    if settings.precision == "int8" and hasattr(flags, "INT8"):
-        if hasattr(builder, "platform_has_fast_int8") and not builder.platform_has_fast_int8:
+    # The wire of a float network is quantized too, and TensorRT 8 takes no QuantizeLinear without the flag. It
+    # opens no other layer to INT8: with Q/DQ in a network, precision follows them.
+    if not hasattr(flags, "INT8"):
+        return
+    if settings.precision == "int8" or _quantizes(network):
+        if settings.precision == "int8" and not getattr(builder, "platform_has_fast_int8", True):
             raise EngineBuildError("this GPU has no INT8 arithmetic; build fp16")
         config.set_flag(flags.INT8)
+
+
+def _quantizes(network: Any) -> bool:
+    """Whether there is a QuantizeLinear in it."""
+    return any(network.get_layer(index).type.name == "QUANTIZE" for index in range(network.num_layers))
 
 
 def _tactics(trt: ModuleType, config: Any, settings: BuildSettings, ignored: list[str]) -> None:

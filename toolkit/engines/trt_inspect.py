@@ -42,7 +42,7 @@ def information_of(trt: ModuleType, engine: Any, context: Any = None) -> dict[st
 def inspect_plan(trt: ModuleType, plan: bytes, log: Any) -> dict[str, Any] | None:
     """Layer information of a plan that was just built here; None, with a warning, when it cannot be had."""
     try:
-        runtime = trt.Runtime(log)
+        runtime = trt.Runtime(log.handle)
         engine = runtime.deserialize_cuda_engine(plan)
         return information_of(trt, engine) if engine is not None else None
     except Exception as error:

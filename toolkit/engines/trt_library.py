@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import weakref
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -54,49 +55,67 @@ def dtype_name(trt_type: Any) -> str:
     return str(np.dtype(_TYPES[name]))
 
 
+class Log:
+    """What TensorRT says while this object lives: errors and warnings, and what the builder tells of the engine.
+
+    TensorRT keeps the first logger it was given for as long as anything of it lives, so there is one for the whole
+    process, which passes every message on to all objects of this class.
+
+    Attributes:
+        handle: TensorRT's logger, for builder, parser and runtime.
+        layers: the engine's layers as the builder printed them, the values of the inspector's JSON.
+        peak_mib: peak of TensorRT's own allocators over the build, (host, GPU).
+    """
+
+    def __init__(self, trt: ModuleType) -> None:
+        self.handle = _logger(trt)
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+        self.layers: dict[str, Any] | None = None
+        self.peak_mib: tuple[int, int] | None = None
+        self.handle.listeners.add(self)
+
+    def hear(self, severity: str, message: str) -> None:
+        """Take one message."""
+        if message.startswith(BEGIN):
+            self.layers = from_log(message)
+        peak = _PEAK.search(message)
+        if peak:
+            self.peak_mib = int(peak.group(1)), int(peak.group(2))
+        if severity in ("INTERNAL_ERROR", "ERROR"):
+            self.errors.append(message)
+        elif severity == "WARNING":
+            self.warnings.append(message)
+
+    def reason(self) -> str:
+        """The errors so far in one line."""
+        lines = [text.strip().replace("\n", " ") for text in self.errors if text.strip()]
+        return "; ".join(lines[-3:]) or "TensorRT gave no reason"
+
+
 @lru_cache(maxsize=2)
-def _log_class(trt: ModuleType) -> Any:
+def _logger(trt: ModuleType) -> Any:
     base: Any = trt.ILogger
 
-    class Log(base):
-        """Keeps errors and warnings, to be told when something fails, and what the builder says of the engine.
-
-        Attributes:
-            layers: the engine's layers as the builder printed them, the values of the inspector's JSON.
-            peak_mib: peak of TensorRT's own allocators over the build, (host, GPU).
-        """
+    class Logger(base):
+        """Passes messages on; they come from any thread."""
 
         def __init__(self) -> None:
             base.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-            self.layers: dict[str, Any] | None = None
-            self.peak_mib: tuple[int, int] | None = None
+            self.listeners: weakref.WeakSet[Log] = weakref.WeakSet()
 
         def log(self, severity: Any, message: str) -> None:
             name = str(severity.name)
-            if message.startswith(BEGIN):
-                self.layers = from_log(message)
-            peak = _PEAK.search(message)
-            if peak:
-                self.peak_mib = int(peak.group(1)), int(peak.group(2))
-            if name in ("INTERNAL_ERROR", "ERROR"):
-                self.errors.append(message)
-            elif name == "WARNING":
-                self.warnings.append(message)
+            for listener in list(self.listeners):
+                listener.hear(name, message)
             logger.debug("TensorRT %s: %s", name, message)
 
-        def reason(self) -> str:
-            """The errors so far in one line."""
-            lines = [text.strip().replace("\n", " ") for text in self.errors if text.strip()]
-            return "; ".join(lines[-3:]) or "TensorRT gave no reason"
-
-    return Log
+    return Logger()
 
 
-def new_log(trt: ModuleType) -> Any:
-    """A logger for builder, parser and runtime."""
-    return _log_class(trt)()
+def new_log(trt: ModuleType) -> Log:
+    """A listener for builder, parser and runtime, which take its ``handle``."""
+    return Log(trt)
 
 
 def member(enumeration: Any, name: str) -> Any | None:

@@ -41,8 +41,8 @@ def refit(trt: ModuleType, engine: Any, sidecar: Sidecar, weights_from: str | No
         raise EngineError(
             f"TensorRT {trt.__version__} takes no weights from ONNX files (10 and later do); build again"
         )
-    changer = trt.Refitter(engine, log)
-    reader = trt.OnnxParserRefitter(changer, log)
+    changer = trt.Refitter(engine, log.handle)
+    reader = trt.OnnxParserRefitter(changer, log.handle)
     if not reader.refit_from_bytes(_read(weights_from)) or not changer.refit_cuda_engine():
         raise EngineError(
             f"the weights of {weights_from} do not fit the engine of {sidecar.onnx_sha256[:12]}: {log.reason()}"

@@ -80,7 +80,7 @@ class TensorRTEngine:
 
     def _open(self, trt: ModuleType, data: bytes) -> None:
         self._trt, self._log = trt, trt_library.new_log(trt)
-        self._runtime = trt.Runtime(self._log)
+        self._runtime = trt.Runtime(self._log.handle)
         engine = self._runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise EngineError(f"TensorRT cannot load {self.path.name}: {self._log.reason()}; build it again")

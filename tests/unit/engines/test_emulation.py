@@ -1,6 +1,5 @@
 """Standing in for a Jetson: planning from the catalogue, and the partition itself against the stand-in driver."""
 
-import importlib.util
 from dataclasses import replace
 
 import pytest
@@ -97,23 +96,35 @@ print(library.standin_partitions(), library.standin_contexts())
 
 
 @needs_gcc
-@pytest.mark.skipif(
-    importlib.util.find_spec("cuda") is None, reason="cuda-python is not installed (extra tensorrt)"
-)
 def test_buffers_and_streams_live_in_the_partition(standin):  # noqa: F811
     script = """
 import ctypes
 from toolkit.engines.cuda import Cuda
+from toolkit.errors import EngineError
 library = ctypes.CDLL("libcuda.so.1")
-cuda = Cuda(0, "cuda-python", 4)
-cuda.allocate(10)
-cuda.binding.new_stream()
+first, second = Cuda(0, "auto", 4), Cuda(0, "auto", 4)
+for cuda in (first, second):
+    cuda.allocate(10)
+    cuda.binding.new_stream()
 print(library.standin_partitions())
-cuda.close()
+try:
+    Cuda(0)
+except EngineError as error:
+    print(error)
+first.close()
+print(library.standin_partitions())
+second.close()
 print(library.standin_partitions(), library.standin_contexts(), library.standin_buffers())
+Cuda(0).close()
 """
     done = run(script, standin)
-    assert done.stdout.splitlines() == ["1", "0 0 0"], done.stderr
+    assert done.stdout.splitlines() == [
+        "1",
+        "this thread has an engine open in GPU 0, 4 SMs of it, this one belongs in GPU 0; "
+        "close the other one first, or open it in another thread",
+        "1",
+        "0 0 0",
+    ], done.stderr
 
 
 @needs_gcc
@@ -135,6 +146,23 @@ print(library.standin_buffers())
 """
     done = run(script, standin)
     assert done.stdout.splitlines() == ["1 3", "0"], done.stderr
+
+
+@needs_gcc
+def test_a_partition_that_cannot_be_made_leaves_no_context(standin):  # noqa: F811
+    script = """
+import ctypes
+from toolkit.engines.cuda import Cuda
+from toolkit.errors import EngineError
+library = ctypes.CDLL("libcuda.so.1")
+try:
+    Cuda(0, "driver", 4)
+except EngineError as error:
+    print(error, library.standin_contexts(), library.standin_partitions())
+"""
+    done = run(script, standin, STANDIN_NO_PARTITION="1")
+    wanted = "CUDA call cuDevSmResourceSplitByCount failed: CUDA_ERROR_NOT_SUPPORTED 0 0"
+    assert done.stdout.strip() == wanted, done.stderr
 
 
 def test_weights_are_checked_before_tensorrt_is_asked(tiny_path, tmp_path):
