@@ -72,4 +72,5 @@ def _render(root: Path, path: str, preprocess: Preprocess, quality: int, seed: i
     picture = render(changed(truth.scene, seed), truth.size).picture
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
     return resize(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8), preprocess)
