@@ -90,9 +90,19 @@ def make_network(job: Job, dense: ReidNet, data: RunData, preprocess: Preprocess
         pictures = defended_data(data, settings, preprocess, held)
         history = finetune(net, pictures, fmt, settings, folder / "finetune", validation(data, held))
         curves["finetune"] = history.curves
-    found = cost(net, example, half="edge" if job.wire == "feature" else "all")
-    edge = {"macs": found.macs, "parameters": found.parameters, "activation_bytes": found.activation_bytes}
-    return Made(net.eval(), fmt, plan, curves, edge | budget)
+    return Made(net.eval(), fmt, plan, curves, _device_cost(net, example, job.wire) | budget)
+
+
+def _device_cost(net: ReidNet, example: torch.Tensor, wire: str) -> dict[str, float]:
+    """What runs on the device: the edge half, or all but the training classifier where the embedding is sent."""
+    found = cost(net, example, half="edge" if wire == "feature" else "all")
+    head = 0 if wire == "feature" else net.classifier.weight.numel()
+    written = 0 if wire == "feature" else 4 * net.classifier.out_features
+    return {
+        "macs": found.macs - head,
+        "parameters": found.parameters - head,
+        "activation_bytes": found.activation_bytes - written,
+    }
 
 
 def recut(net: ReidNet, cut: str) -> ReidNet:
