@@ -121,8 +121,8 @@ def main() -> None:
     lines = [
         "# What a joint step costs",
         "",
-        f"    python -m benchmarks.patrol.step_cost --rounds {options.rounds} --width {options.width} "
-        f"--cut {options.cut} --out {options.out}",
+        f"    python -m benchmarks.patrol.step_cost --sides {' '.join(map(str, options.sides))} "
+        f"--rounds {options.rounds} --width {options.width} --cut {options.cut}",
         "",
         f"{describe_machine()}; Python {platform.python_version()}, torch {torch.__version__}; {options.threads} "
         f"thread(s), ResNet-18 of width {options.width}, cut after {options.cut}, bf16, batches of 96 pictures. "
