@@ -19,7 +19,8 @@ ray = pytest.importorskip("ray")
 
 
 @pytest.fixture
-def two_nodes():
+def two_nodes(monkeypatch):
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # at Ray's own 15 a busy machine starves the workers
     from ray.cluster_utils import Cluster
 
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

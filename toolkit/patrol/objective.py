@@ -114,7 +114,7 @@ class Objective:
             if self.lipschitz is not None:
                 self._add_lipschitz(terms, batch, pictures, self.lipschitz)
         if self.adversary is not None:
-            reward = self.adversary.play(sent, pictures, batch.step)
+            reward = self.adversary.play(sent, pictures, batch.step, batch.weight)
             terms.losses["adversary"] = reward.term
             terms.facts["adversary.error"] = reward.error
             terms.facts["adversary.capped"] = reward.capped

@@ -43,7 +43,8 @@ class TrainSettings(_Settings):
         augment: strength of the augmentation.
         precision: ``bf16`` computes under autocast, parameters stay float32.
         device: ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
-        patience: epochs without a better validation before training stops; 0 never stops. Needs a validation.
+        patience: epochs without a better validation before training stops; 0 never stops. A run then holds out a
+            tenth of its training identities, whose mAP is the validation.
         seed: of order, augmentation, noise and decoders.
     """
 

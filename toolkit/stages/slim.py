@@ -11,7 +11,8 @@ from toolkit.runs import CHECKPOINTS, RunFolder
 from toolkit.settings import RunSettings
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
-from toolkit.stages.train import WIRE, defended_data, seeded, training_data
+from toolkit.stages.train import WIRE, defended_data, keep_curves, seeded, training_data
+from toolkit.stages.validation import held_out, validation
 from toolkit.wire.codes import WireFormat
 
 if TYPE_CHECKING:
@@ -54,9 +55,11 @@ class SlimStage(Stage):
         curves = {}
         if settings.train.epochs:
             folder = context.folder / CHECKPOINTS / "finetune"
-            pictures = defended_data(data, settings, Preprocess.load(context.run.folder("data")))
-            curves["finetune"] = finetune(slim, pictures, fmt, settings, folder).curves
-        context.write_json("curves.json", curves)
+            held = held_out(data, context.settings, finetuning=True)
+            pictures = defended_data(data, settings, Preprocess.load(context.run.folder("data")), held)
+            history = finetune(slim, pictures, fmt, settings, folder, validation(data, held))
+            curves["finetune"] = history.curves
+        keep_curves(context, curves)
         whole = plan if earlier is None else _composed(earlier, plan, slim)
         whole.save(context.folder / "plan.json")
         (context.folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")

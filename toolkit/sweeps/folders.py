@@ -134,6 +134,8 @@ def dense_name(settings: RunSettings) -> str:
     """Folder of the dense network that a job begins with: it depends on the seed, and not on the cut."""
     dump = settings.model_dump(mode="json")
     body = [dump["seed"], dump["data"], dump["picture"], _without_cut(dump["model"]), dump["train"]]
+    if dump["patrol"]["train"]["patience"]:  # identities are held out for validation from the beginning
+        body.append("held out")
     return f"dense-{digest(body)[:8]}"
 
 

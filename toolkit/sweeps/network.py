@@ -21,6 +21,7 @@ from toolkit.settings import RunSettings
 from toolkit.stages.data import RunData
 from toolkit.stages.slim import loss_on
 from toolkit.stages.train import aligned, defended_data, seeded, training_data, wire_format
+from toolkit.stages.validation import held_out, validation
 from toolkit.surgery import Plan, apply_plan, cost
 from toolkit.surgery.request import make_plan
 from toolkit.sweeps.settings import Job
@@ -56,7 +57,8 @@ def make_dense(settings: RunSettings, data: RunData, preprocess: Preprocess, fol
     )
     net = build_network(architecture, settings.seed)
     schedule = settings.train.model_copy(update={"seed": settings.seed})
-    return net, train_dense(net, training_data(data), schedule, folder).curves
+    held = held_out(data, settings)
+    return net, train_dense(net, training_data(data, held), schedule, folder, validation(data, held)).curves
 
 
 def make_network(job: Job, dense: ReidNet, data: RunData, preprocess: Preprocess, folder: Path) -> Made:
@@ -84,11 +86,23 @@ def make_network(job: Job, dense: ReidNet, data: RunData, preprocess: Preprocess
         fmt = replace(fmt, channels=len(plan.wire.kept)) if plan.wire else fmt
     settings = seeded(job.settings.slim.finetune, job.settings.seed + 2)
     if settings.train.epochs:
-        pictures = defended_data(data, settings, preprocess)
-        curves["finetune"] = finetune(net, pictures, fmt, settings, folder / "finetune").curves
-    found = cost(net, example, half="edge" if job.wire == "feature" else "all")
-    edge = {"macs": found.macs, "parameters": found.parameters, "activation_bytes": found.activation_bytes}
-    return Made(net.eval(), fmt, plan, curves, edge | budget)
+        held = held_out(data, job.settings, finetuning=True)
+        pictures = defended_data(data, settings, preprocess, held)
+        history = finetune(net, pictures, fmt, settings, folder / "finetune", validation(data, held))
+        curves["finetune"] = history.curves
+    return Made(net.eval(), fmt, plan, curves, _device_cost(net, example, job.wire) | budget)
+
+
+def _device_cost(net: ReidNet, example: torch.Tensor, wire: str) -> dict[str, float]:
+    """What runs on the device: the edge half, or all but the training classifier where the embedding is sent."""
+    found = cost(net, example, half="edge" if wire == "feature" else "all")
+    head = 0 if wire == "feature" else net.classifier.weight.numel()
+    written = 0 if wire == "feature" else 4 * net.classifier.out_features
+    return {
+        "macs": found.macs - head,
+        "parameters": found.parameters - head,
+        "activation_bytes": found.activation_bytes - written,
+    }
 
 
 def recut(net: ReidNet, cut: str) -> ReidNet:
@@ -125,10 +139,10 @@ def _pruned(
     if job.prune == "masks":
         settings = aligned(seeded(_budgeted(job.settings.patrol, share), job.settings.seed + 1), slim.plan)
         masks = MaskSet(find_groups(net, example))
-        pictures = defended_data(data, settings, preprocess)
-        history = train_patrol(
-            net, masks, pictures, fmt, settings, folder / "patrol", read_layers=read_edge_layers
-        )
+        held = held_out(data, job.settings)
+        pictures = defended_data(data, settings, preprocess, held)
+        validate = validation(data, held)
+        history = train_patrol(net, masks, pictures, fmt, settings, folder / "patrol", validate, read_edge_layers)
         curves["patrol"] = history.curves
         values = {name: value.detach().clone() for name, value in masks.values().items()}
     scores = slim.scores

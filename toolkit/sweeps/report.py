@@ -44,7 +44,7 @@ def to_markdown(sweep: Sweep, rows: Sequence[Row]) -> str:
         lines += ["", *([f"## {title}", ""] if title else [])]
         lines += ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
         lines += [_line(row) for row in rows if tuple(row.point.items()) == point]
-    lines += ["", *_notes(rows)]
+    lines += ["", *_opinions(rows), *_notes(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -63,6 +63,36 @@ def _line(row: Row) -> str:
         _text(row.ssim_change, sign=True),
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _opinions(rows: Sequence[Row]) -> list[str]:
+    """The training adversary against the independent attacker, and what is above the embedding."""
+    lines = []
+    judged = [row for row in rows if row.opinion is not None]
+    if judged:
+        lines += [
+            "| method | R² of the training adversary | R² of the independent attacker | gap |",
+            "|---|---:|---:|---:|",
+        ]
+        for row in judged:
+            gap = row.r2.value - (row.opinion or 0.0)
+            lines.append(f"| {_named(row)} | {row.opinion:.3f} | {row.r2.value:.3f} | {gap:+.3f} |")
+        lines += [
+            "",
+            "The training adversary is judged on augmented training pictures, the attacker on test pictures.",
+            "",
+        ]
+    above = [row for row in rows if row.excess is not None]
+    if above:
+        lines += ["| method | normalized SSIM above the embedding's |", "|---|---:|"]
+        lines += [f"| {_named(row)} | {row.excess:+.3f} |" for row in above]
+        lines += [""]
+    return lines
+
+
+def _named(row: Row) -> str:
+    point = ", ".join(f"{name} {value}" for name, value in row.point.items())
+    return f"{row.method}, {point}" if point else row.method
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:

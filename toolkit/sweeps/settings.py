@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from toolkit.errors import SettingsError
 from toolkit.settings import RunSettings
-from toolkit.settings_file import read_settings, settings_error
+from toolkit.settings_file import apply_change, checked, read_body, settings_error
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Prune = Literal["none", "masks", "scores"]
@@ -116,12 +116,30 @@ def digest(body: Any) -> str:
 def load_sweep(path: Path, changes: tuple[str, ...] | list[str] = ()) -> SweepSettings:
     """Read a sweep's YAML and check every job in it.
 
+    ``extends: OTHER.yaml`` (looked up beside the file) lays the file over another sweep, section by section; a
+    method that is null is left out.
+
     Raises:
         SettingsError: what is wrong and where, in one line.
     """
-    settings = read_settings(path, SweepSettings, changes)
+    body = _extended(path, ())
+    for change in changes:
+        apply_change(body, change)
+    settings = checked(body, SweepSettings, path)
     jobs_of(settings, path)
     return settings
+
+
+def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    body = read_body(path)
+    if "extends" in body:
+        other = (path.parent / str(body.pop("extends"))).resolve()
+        if other in seen:
+            raise SettingsError(f"{path}: extends goes round in a circle; leave it out of one of the files")
+        body = merged(_extended(other, (*seen, path.resolve())), body)
+    if isinstance(body.get("methods"), dict):
+        body["methods"] = {name: method for name, method in body["methods"].items() if method is not None}
+    return body
 
 
 def jobs_of(sweep: SweepSettings, path: Path | None = None) -> tuple[Job, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from toolkit.sweeps.score import SCORES
 from toolkit.sweeps.settings import Job
 
 Floats = NDArray[np.float64]
-ONE_SIDED = 0.90  # the two-sided interval whose lower end is the one-sided 95 % bound
+LAST_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Row:
         trusted, converged: parts of the seeds whose attackers are.
         map_spread, ssim_spread: standard deviation over seeds, 0 with one.
         attackers: labels of the worst attackers.
+        opinion: R2 that the training adversary last had of itself; None without one, or with another loss.
+        excess: normalized SSIM above that of the row that sends the embedding; None where no row does.
     """
 
     method: str
@@ -69,6 +71,8 @@ class Row:
     map_spread: float
     ssim_spread: float
     attackers: tuple[str, ...]
+    opinion: float | None = None
+    excess: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -83,6 +87,7 @@ class _Samples:
     body: dict[str, Any]
     edge: dict[str, float]
     attack: AttackResult
+    curves: dict[str, dict[str, list[tuple[int, float]]]]
 
     @property
     def ssim(self) -> Floats:
@@ -106,14 +111,23 @@ def collect(sweep: Sweep) -> list[Row]:
     rows = []
     for methods in groups.values():
         reference = methods.get(sweep.settings.reference, [])
-        rows += [_row(samples, reference) for samples in methods.values()]
+        rows += _with_excess([_row(samples, reference) for samples in methods.values()], methods)
     return rows
+
+
+def _with_excess(rows: list[Row], methods: dict[str, list[_Samples]]) -> list[Row]:
+    """What the wire leaks above the embedding, which the task discloses anyway."""
+    disclosed = [row.ssim.value for row in rows if methods[row.method][0].job.wire == "embedding"]
+    if not disclosed:
+        return rows
+    return [replace(row, excess=row.ssim.value - max(disclosed)) for row in rows]
 
 
 def _load(sweep: Sweep, name: str, job: Job) -> _Samples:
     folder = sweep.root / name / "job"
     body, edge = read_json(folder / SCORES), read_json(folder / "edge.json")
-    return _Samples(job, body, edge, AttackResult.load(folder / "attack"))
+    curves = read_json(folder / "curves.json")
+    return _Samples(job, body, edge, AttackResult.load(folder / "attack"), curves)
 
 
 def _row(samples: list[_Samples], reference: list[_Samples]) -> Row:
@@ -146,7 +160,20 @@ def _row(samples: list[_Samples], reference: list[_Samples]) -> Row:
         map_spread=float(np.std(maps)),
         ssim_spread=float(np.std(leaks)),
         attackers=tuple(sorted({s.attack.worst("ssim").label for s in samples})),
+        opinion=_opinion(samples),
     )
+
+
+def _opinion(samples: Sequence[_Samples]) -> float | None:
+    """From the last phase with an adversary: errors are relative to the mean picture's, as 1 - R2 is."""
+    found = []
+    for item in samples:
+        adversary = item.job.settings.slim.finetune.adversary
+        curve = item.curves.get("finetune", {}).get("adversary.error", [])
+        if adversary is None or adversary.loss != "mse" or not curve:
+            return None
+        found.append(1 - float(np.mean([value for _, value in curve[-LAST_STEPS:]])))
+    return float(np.mean(found))
 
 
 def map_loss_bound(row: Row) -> float:

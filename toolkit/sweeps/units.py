@@ -15,7 +15,7 @@ from toolkit.privacy.anchors import Anchors
 from toolkit.runs import CHECKPOINTS, RunFolder
 from toolkit.stages.base import Context
 from toolkit.stages.data import RunData
-from toolkit.stages.train import WIRE, wire_format
+from toolkit.stages.train import WIRE, keep_curves, wire_format
 from toolkit.sweeps.folders import Sweep, Unit
 from toolkit.sweeps.network import make_dense, make_network, recut
 from toolkit.sweeps.score import embedding_link, feature_link, make_anchors, score
@@ -69,7 +69,7 @@ def _make_dense(sweep: Sweep, unit: Unit, context: Context) -> None:
     data, preprocess = sweep_data(sweep)
     net, curves = make_dense(unit.settings, data, preprocess, context.folder / CHECKPOINTS)
     save_checkpoint(context.folder / "net", net, preprocess, identities=data.train_identities())
-    context.write_json("curves.json", curves)
+    keep_curves(context, {"dense": curves})
 
 
 def _make_anchors(sweep: Sweep, unit: Unit, context: Context) -> None:
@@ -88,7 +88,7 @@ def _make_job(sweep: Sweep, unit: Unit, context: Context) -> None:
     data, preprocess = sweep_data(sweep)
     work = context.folder / CHECKPOINTS
     made = make_network(job, dense_network(sweep, unit.needs[1]), data, preprocess, work)
-    context.write_json("curves.json", made.curves)
+    keep_curves(context, made.curves)
     context.write_json("edge.json", made.edge)
     (context.folder / WIRE).write_text(made.fmt.to_json(), encoding="utf-8")
     plan = None if made.plan is None else made.plan.model_dump(mode="json")

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -79,3 +81,33 @@ def test_methods_on_other_pictures_need_another_sweep(tmp_path):
     methods = {"dense": {}, "large": {"set": {"picture": {"height": 64, "width": 64}}}}
     with pytest.raises(SettingsError, match="make two sweeps"):
         Sweep(tmp_path, sweep_of(methods=methods))
+
+
+def test_a_sweep_extends_another(tmp_path):
+    (tmp_path / "first.yaml").write_text(yaml.safe_dump(mini()))
+    second = {
+        "extends": "first.yaml",
+        "name": "second",
+        "base": {"wire": {"bits": 4}},
+        "methods": {"shallow": None},
+    }
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump(second))
+    found = load_sweep(tmp_path / "second.yaml", ["base.wire.bits=6"])
+    assert found.name == "second" and set(found.methods) == set(METHODS) - {"shallow"}
+    assert found.base["wire"]["bits"] == 6 and found.base["model"]["cut"] == "layer2"
+
+
+def test_a_circle_of_extensions_is_refused(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"extends": f"{other}.yaml"}))
+    with pytest.raises(SettingsError, match="circle"):
+        load_sweep(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", ["configs/tier1", *(f"benchmarks/patrol/{n}" for n in ("forms", "baselines", "ablation", "depth"))]
+)
+def test_the_sweeps_of_the_repository_can_be_read(name):
+    root = Path(__file__).resolve().parents[3]
+    sweep = load_sweep(root / f"{name}.yaml")
+    assert len(Sweep(Path("none"), sweep).jobs) >= 8
