@@ -68,6 +68,8 @@ OTHERS: dict[str, Kind] = {
         )
         for content in ("plate", "occupants", "background")
     },
+    "privacy.excess.ssim_normalized": Kind("excess over the embedding, SSIM", PRIVACY, "lower", worst=True),
+    "privacy.excess.r2": Kind("excess over the embedding, R²", PRIVACY, "lower", worst=True),
     "leak.background.ssim": Kind("leak: SSIM outside the vehicle", PRIVACY, "lower", worst=True),
     "privacy.converged": Kind("attacker converged", PRIVACY, "higher", exact=True),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +17,16 @@ from toolkit.stages.build import Encoder, codes_of, deployed_variant, open_encod
 from toolkit.stages.data import RunData
 from toolkit.stages.export import load_network, wire_of
 from toolkit.stages.leaks import LeakStudy, readable_attacker
+from toolkit.stages.references import measure_references
 from toolkit.variants import Variant
 
 if TYPE_CHECKING:
     from toolkit.privacy.anchors import Anchors
-    from toolkit.privacy.attacks.tools import Network
+    from toolkit.privacy.attacks.tools import Network, Tools
+    from toolkit.privacy.codes import Pairs
     from toolkit.privacy.result import AttackResult
+    from toolkit.privacy.suite import AttackData
+    from toolkit.wire import WireFormat
 
 Scenes = dict[str, list[NDArray[np.uint8]]]
 
@@ -47,6 +52,7 @@ class AttackStage(Stage):
         for result in results.values():
             for metric in result.metrics(context.machine, reference):
                 context.metrics.add(metric)
+        measure_references(context, data, _Rows(data), results, reference)
         worst = results[deployed_variant(context)]
         context.summary.update(
             attackers=len(worst.attackers), ssim=round(worst.ssim.value, 3), trusted=worst.trusted
@@ -70,17 +76,49 @@ class AttackStage(Stage):
         edge, cloud = _halves(context, network)
         fmt, checkpoints = wire_of(context, network), context.folder / CHECKPOINTS / key
         settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
-        tools = Tools(edge, cloud, fmt, data.identities)
         with open_encoder(context, key) as encoder:
+            pretraining = _synthetic(context, encoder, fmt, checkpoints)
+            tools = Tools(edge, cloud, fmt, data.identities, pretraining)
             source = attack_data(codes_of(context, key), data.pictures, _Rows(data), fmt, data.identities, encoder)
             result = attack_variant(source, settings, checkpoints, key, anchors, tools)
             result.save(context.folder / key)
+            _repeat(context, source, tools, result)
             _certify(context, key, scenes, encoder)
             if study and key in _studied(context):
                 label = readable_attacker(result)
                 attack = finished_attack(label, source, settings, checkpoints, tools) if label else None
                 study.measure(key, result, source, attack)
         return result
+
+
+def _synthetic(context: Context, encoder: Encoder, fmt: WireFormat, folder: Path) -> Pairs | None:
+    """Pairs of the synthetic fleet for attackers that pre-train; None where none are wanted."""
+    count = context.settings.attack.synthetic
+    if not count:
+        return None
+    from toolkit.privacy.synthetic import synthetic_pairs
+
+    preprocess = Preprocess.load(context.run.folder("data"))
+    shared = context.folder / CHECKPOINTS / "synthetic.npy"
+    folder.mkdir(parents=True, exist_ok=True)
+    return synthetic_pairs(count, preprocess, encoder, fmt, folder, shared, context.settings.seed)
+
+
+def _repeat(context: Context, source: AttackData, tools: Tools, first: AttackResult) -> None:
+    """The same suite with other seeds: how much the number depends on the attackers' training."""
+    from toolkit.privacy.seeds import seed_metrics
+    from toolkit.privacy.suite import attack_variant
+
+    settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
+    folder = context.folder / CHECKPOINTS / first.variant
+    results = [first]
+    for number in range(1, settings.seeds):
+        own = folder / f"seed-{number}"
+        results.append(attack_variant(source, settings.reseeded(number), own, first.variant, first.anchors, tools))
+        results[-1].save(context.folder / first.variant / f"seed-{number}")
+    if len(results) > 1:
+        for metric in seed_metrics(results, context.machine):
+            context.metrics.add(metric)
 
 
 def _study(context: Context, data: RunData) -> LeakStudy | None:

@@ -41,6 +41,8 @@ TINY = {
         "minimum_train": 10,
         "leaks": {"recogniser": {"steps": 8, "channels": 8}, "required": 0.01},
         "certificate_scenes": 4,
+        "references": ["embedding", "shallow", "noise"],
+        "seeds": 2,
     },
     "evaluate": {"bootstrap": 200},
     "check": {"limits": [{"metric": "slim.deviation", "max": 1.0e-3}]},

@@ -222,12 +222,25 @@ def test_leaks_are_read_by_name_on_the_reference_and_on_the_deployed_variant(fin
         suite = metrics.find("privacy.converged", key)[0].protocol.partition(":")[0]
         (camera,) = metrics.find("leak.camera", key)
         assert camera.protocol.startswith(f"{suite}: ")
-        assert metrics.find("leak.camera.original", key)[0].n == metrics.find("leak.camera.chance", key)[0].n == 24
+        assert metrics.find("leak.camera.original", key)[0].n == metrics.find("leak.camera.chance", key)[0].n == 32
         assert metrics.find("leak.background.ssim", key) and metrics.find("leak.background.ssim_floor", key)
     assert not metrics.find("leak.camera", SLIM)
     page = finished.run.path("report", "report.html").read_text(encoding="utf-8")
     assert "Leaks by name" in page
     assert not list(finished.run.folder("attack").glob("leaks-*"))
+
+
+def test_rows_beside_the_anchors_and_several_seeds(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    for name, variant in (("embedding", INT8), ("noise", INT8), ("shallow", DENSE)):
+        (row,) = metrics.find(f"privacy.reference.{name}.ssim")
+        assert row.variant == variant
+        assert row.n == 32
+    for key in (DENSE, SLIM, INT8):
+        (over,) = metrics.find("privacy.seeds.ssim", key)
+        assert over.n == 2
+        assert over.interval[0] <= over.value <= over.interval[1]
+    assert "Beside the anchors" in finished.run.path("report", "report.html").read_text(encoding="utf-8")
 
 
 def test_report_shows_plates_and_what_each_layer_costs_in_int8(finished):
