@@ -1,8 +1,8 @@
 """What limits an adversary without running one: bits, frame sizes, and how much the edge half stretches or drops.
 
 None of these is a privacy number. Bits bound the information of a deterministic wire but are vacuous for most
-reconstructions; a small Lipschitz constant protects nothing by itself; the null-space bound rests on assumptions that
-are named beside it.
+reconstructions; a small Lipschitz constant protects nothing by itself; the null-space bound rests on assumptions
+that are named beside it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from toolkit.errors import AttackError
 Values = npt.NDArray[np.float64]
 Network = Callable[[Tensor], Tensor]
 ASSUMPTIONS = (
-    "pictures are Gaussian at the reduced resolution; the float edge half before its quantizer; its mean Gram matrix "
-    "over the pictures given; nothing but the codes is known"
+    "pictures are Gaussian at the reduced resolution; the float edge half before its quantizer; its mean Gram"
+    " matrix over the pictures given; nothing but the codes is known"
 )
 
 
@@ -39,7 +39,7 @@ def size_entropy_bits(sizes: Sequence[int]) -> float:
 
 
 def largest_stretch(network: Network, pictures: Tensor, iterations: int = 30, seed: int = 0) -> Values:
-    """Local Lipschitz constants (L2): the largest singular value of the Jacobian at each picture, by power iteration.
+    """Local Lipschitz constants (L2): the Jacobian's largest singular value at each picture, by power iteration.
 
     Only products with the Jacobian and its transpose are formed. From below: more iterations can only raise it.
 
@@ -53,7 +53,7 @@ def largest_stretch(network: Network, pictures: Tensor, iterations: int = 30, se
     direction = _unit(torch.randn(pictures.shape, generator=random))
     size = torch.zeros(len(pictures))
     for _ in range(iterations):
-        _, image = torch.func.jvp(network, (pictures,), (direction,))
+        image = torch.func.jvp(network, (pictures,), (direction,))[1]
         size = image.flatten(1).norm(dim=1)
         direction = _unit(_pull_back(network, pictures, image))
     return size.double().numpy()
@@ -81,7 +81,7 @@ def singular_values(network: Network, picture: Tensor, rank: int, seed: int = 0,
 
 @dataclass(frozen=True)
 class NullSpaceBound:
-    """A lower bound of any unbiased-in-the-limit adversary's MSE, under ``assumptions``.
+    """A lower bound of any adversary's expected MSE, under ``assumptions``.
 
     Attributes:
         mse: mean squared error a number of the reduced picture, on pictures in [0, 1]; 0 where nothing is dropped.
@@ -107,7 +107,7 @@ def null_space_bound(
     tolerance: float = 1e-4,
     chunk: int = 32,
 ) -> NullSpaceBound:
-    """``(1/d) Tr((U' S U)^-1)``, U the null space of the mean Gram matrix of the Jacobian, S the prior's precision.
+    """``(1/d) Tr((U' S U)^-1)``, U the null space of the Jacobian's mean Gram matrix, S the prior's precision.
 
     After Hwang, Li, Maeng, "Spectrum-Aware Bounds on Invertibility" (2026), sections 3 to 6, for a noise-free
     encoder: what lies in directions that it drops can only be guessed from the prior. The Gram matrix of a full
@@ -163,8 +163,8 @@ def _columns(network: Network, small: Tensor, size: tuple[int, int], count: int,
 
 
 def _pull_back(network: Network, pictures: Tensor, image: Tensor) -> Tensor:
-    _, back = torch.func.vjp(network, pictures)
-    (found,) = back(image)
+    back = torch.func.vjp(network, pictures)[1]
+    found: Tensor = back(image)[0]
     return found
 
 

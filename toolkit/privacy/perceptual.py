@@ -17,6 +17,7 @@ from toolkit.privacy.codes import Pictures
 from toolkit.privacy.similarity import CHUNK, WINDOW, Values, ssim_parts, unit
 
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli, Bovik 2003, table 1
+BORDER = WINDOW // 2
 LEAST_SIDE = (WINDOW - 1) * 2 ** (len(SCALES) - 1) + 1
 ALEXNET = ((0, 3, 64, 11, 4, 2), (3, 64, 192, 5, 1, 2), (6, 192, 384, 3, 1, 1), (8, 384, 256, 3, 1, 1))
 ALEXNET_LAYERS = (
@@ -48,7 +49,8 @@ def ms_ssim(a: Pictures, b: Pictures) -> Values:
         value = torch.ones(len(x), dtype=x.dtype)
         for place, weight in enumerate(SCALES):
             luminance, structure = ssim_parts(x, y, data_range=1.0)
-            part = structure if place < len(SCALES) - 1 else luminance * structure
+            inner = structure[..., BORDER:-BORDER, BORDER:-BORDER]  # as in torchmetrics
+            part = inner if place < len(SCALES) - 1 else luminance * structure
             value = value * part.flatten(1).mean(1).clamp_min(0) ** weight
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
         out[start : start + CHUNK] = value.numpy()

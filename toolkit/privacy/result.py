@@ -174,9 +174,7 @@ class AttackResult:
             "privacy.measurable": float(can_tell),
         }
         rows += [Metric(name=name, value=v, **self._common(machine, name)) for name, v in plain.items()]
-        return rows + [
-            row for name, sign in (("ms_ssim", 1), ("lpips", -1)) for row in self._more(name, sign, machine)
-        ]
+        return [*rows, *self._more("ms_ssim", 1, machine), *self._more("lpips", -1, machine)]
 
     def _more(self, name: Literal["ms_ssim", "lpips"], sign: int, machine: str) -> list[Metric]:
         """A measure that not every suite has; ``sign`` is 1 where a high value is a leak."""

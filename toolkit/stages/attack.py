@@ -13,6 +13,7 @@ from toolkit.preprocess import Preprocess
 from toolkit.progress import track
 from toolkit.runs import CHECKPOINTS
 from toolkit.stages.base import Context, Stage
+from toolkit.stages.bounds import measure_bounds
 from toolkit.stages.build import Encoder, codes_of, deployed_variant, open_encoder, running_variants
 from toolkit.stages.data import RunData
 from toolkit.stages.export import load_network, wire_of
@@ -53,6 +54,7 @@ class AttackStage(Stage):
             for metric in result.metrics(context.machine, reference):
                 context.metrics.add(metric)
         measure_references(context, data, _Rows(data), results, reference)
+        measure_bounds(context, data)
         worst = results[deployed_variant(context)]
         context.summary.update(
             attackers=len(worst.attackers), ssim=round(worst.ssim.value, 3), trusted=worst.trusted

@@ -43,6 +43,7 @@ TINY = {
         "certificate_scenes": 4,
         "references": ["embedding", "shallow", "noise"],
         "seeds": 2,
+        "bounds": {"pictures": 2, "singular_values": 3, "side": 2, "prior": 8, "gram": 2},
     },
     "evaluate": {"bootstrap": 200},
     "check": {"limits": [{"metric": "slim.deviation", "max": 1.0e-3}]},

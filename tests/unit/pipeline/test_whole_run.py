@@ -243,6 +243,18 @@ def test_rows_beside_the_anchors_and_several_seeds(finished):
     assert "Beside the anchors" in finished.run.path("report", "report.html").read_text(encoding="utf-8")
 
 
+def test_bounds_are_named_with_their_assumptions(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    for key in (DENSE, SLIM, INT8):
+        (raw,), (coded,) = (metrics.find(f"privacy.bound.bits_{kind}", key) for kind in ("raw", "entropy"))
+        assert 0 < coded.value <= raw.value
+    (bound,) = metrics.find("privacy.bound.null_space_mse", SLIM)
+    assert bound.value >= 0 and "assumes: pictures are Gaussian" in bound.protocol
+    (stretch,) = metrics.find("privacy.bound.lipschitz", DENSE)
+    values = read_json(finished.run.path("attack", "bounds.json"))["dense"]["singular_values"]
+    assert stretch.value > 0 and values == sorted(values, reverse=True)
+
+
 def test_report_shows_plates_and_what_each_layer_costs_in_int8(finished):
     page = finished.run.path("report", "report.html").read_text(encoding="utf-8")
     assert "Number plates" in page
