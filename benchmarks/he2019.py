@@ -15,6 +15,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,21 +170,22 @@ def table(body: dict[str, Any]) -> str:
         f"    {command}",
         "",
         f"{body['machine']}, one thread, {seconds / 60:.0f} min of CPU time for the attacks,"
-        f" Python {body['python']}, torch {body['torch']}. {options['pictures']} pictures a network, decoders {options['steps']} steps,"
+        f" Python {body['python']}, torch {body['torch']}. {options['pictures']} pictures a network,"
+        f" decoders {options['steps']} steps,"
         f" white-box {options['iterations']} iterations. Target accuracy on test: "
         + ", ".join(f"{name} {value:.1%}" for name, value in body["accuracy"].items())
         + ".",
         "",
         "The paper's numbers are on CIFAR-10 and MNIST with its own decoders; here vehicles and drawn digits at"
-        " 32 x 32 are inverted by ours, on vehicles and drawings that no network has seen. What has to agree is the"
-        " order.",
+        " 32 x 32 are inverted by ours, on vehicles and drawings that no network has seen."
+        " What has to agree is the order.",
         "",
         "| network | cut | adversary | PSNR | SSIM | pictures | paper: PSNR | SSIM |",
         "|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for key, cell in body["cells"].items():
         name, cut, adversary = key.split("/")
-        paper = PAPER.get(key)
+        paper = PAPER[name, cut].get(adversary)
         theirs = f"{paper[0]:.2f} | {paper[1]:.3f}" if paper else "– | –"
         ours = f"{cell['psnr']:.2f} | {cell['ssim']:.3f} | {cell['pictures']}"
         lines.append(f"| {name} | {cut} | {adversary} | {ours} | {theirs} |")
@@ -204,7 +206,7 @@ def verdicts(body: dict[str, Any]) -> list[tuple[str, bool]]:
             found.append(
                 (f"{name}, {adversary}: the shallow cut is nearly perfect (SSIM >= 0.95)", values[0] >= 0.95)
             )
-            falls = all(a > b for a, b in zip(values, values[1:], strict=False))
+            falls = all(a > b for a, b in pairwise(values))
             found.append((f"{name}, {adversary}: deeper cuts are worse", falls))
         weakest = all(
             ssim(name, cut, "query-free") < min(ssim(name, cut, "white-box"), ssim(name, cut, "black-box"))
