@@ -64,19 +64,22 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=250, help="of each decoder")
     parser.add_argument("--iterations", type=int, default=200, help="of the white-box search")
+    parser.add_argument("--only", default="", help="measure only cells that start so, e.g. lenet/ or cifar/conv11")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
     path = options.out.with_suffix(".json")
     body = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cells": {}, "accuracy": {}}
     for name, make in (("cifar", vehicles), ("lenet", digits)):
+        if not f"{name}/".startswith(options.only[: len(name) + 1]):
+            continue
         data = make(options.pictures, options.seed)
         rows = split(data, options.seed)
         net = _trained(name, data, rows, options.seed, body)
         for cut in CUTS[name]:
             for adversary in ("white-box", "black-box", "ridge", "query-free"):
                 key = f"{name}/{cut}/{adversary}"
-                if key not in body["cells"]:
+                if key not in body["cells"] and key.startswith(options.only):
                     body["cells"][key] = _cell(net, cut, adversary, data, rows, options)
                     _keep(path, body)
     body["machine"], body["torch"], body["python"] = (
@@ -84,9 +87,10 @@ def main() -> None:
         torch.__version__,
         platform.python_version(),
     )
-    body["options"] = {k: v for k, v in vars(options).items() if k != "out"}
+    body["options"] = {k: v for k, v in vars(options).items() if k not in ("out", "only")}
     _keep(path, body)
-    options.out.with_suffix(".md").write_text(table(body), encoding="utf-8")
+    if not options.only:
+        options.out.with_suffix(".md").write_text(table(body), encoding="utf-8")
 
 
 def split(data: Data, seed: int) -> dict[str, np.ndarray]:

@@ -68,6 +68,12 @@ OTHERS: dict[str, Kind] = {
         )
         for content in ("plate", "occupants", "background")
     },
+    **{
+        f"privacy.certificate.{content}.attack": Kind(
+            f"an attacker on the same scenes names the {content}", PRIVACY, "lower"
+        )
+        for content in ("plate", "occupants", "background")
+    },
     "privacy.excess.ssim_normalized": Kind("excess over the embedding, SSIM", PRIVACY, "lower", worst=True),
     "privacy.excess.r2": Kind("excess over the embedding, R²", PRIVACY, "lower", worst=True),
     "privacy.bound.bits_raw": Kind("bound: bits sent a picture", PRIVACY, "lower", exact=True),

@@ -23,6 +23,7 @@ from toolkit.variants import Variant
 
 if TYPE_CHECKING:
     from toolkit.privacy.anchors import Anchors
+    from toolkit.privacy.attacks.base import Attack
     from toolkit.privacy.attacks.tools import Network, Tools
     from toolkit.privacy.codes import Pairs
     from toolkit.privacy.result import AttackResult
@@ -85,10 +86,11 @@ class AttackStage(Stage):
             result = attack_variant(source, settings, checkpoints, key, anchors, tools)
             result.save(context.folder / key)
             _repeat(context, source, tools, result)
-            _certify(context, key, scenes, encoder)
-            if study and key in _studied(context):
-                label = readable_attacker(result)
-                attack = finished_attack(label, source, settings, checkpoints, tools) if label else None
+            label, studied = readable_attacker(result), key in _studied(context)
+            wanted = label is not None and (any(scenes.values()) or (study is not None and studied))
+            attack = finished_attack(label, source, settings, checkpoints, tools) if label and wanted else None
+            _certify(context, key, scenes, encoder, attack, fmt)
+            if study and studied:
                 study.measure(key, result, source, attack)
         return result
 
@@ -151,9 +153,15 @@ def _scenes(context: Context) -> Scenes:
     return {name: counterfactual_pictures(name, settings.data.fleet, preprocess, count) for name in names}
 
 
-def _certify(context: Context, key: str, scenes: Scenes, encoder: Encoder) -> None:
-    """How many variants of one scene the codes of this engine can tell apart."""
-    from toolkit.privacy.certificate import certify
+def _certify(
+    context: Context, key: str, scenes: Scenes, encoder: Encoder, attack: Attack | None, fmt: WireFormat
+) -> None:
+    """How many variants of one scene the codes of this engine can tell apart, and how many a real attacker does.
+
+    The two are the sandwich: attack <= truth <= certificate.
+    """
+    from toolkit.privacy.certificate import certify, matching_accuracy
+    from toolkit.privacy.codes import WireCodes
 
     body = {}
     for content, pictures in scenes.items():
@@ -165,6 +173,16 @@ def _certify(context: Context, key: str, scenes: Scenes, encoder: Encoder) -> No
         context.measure(
             f"privacy.certificate.{content}", found.accuracy, n=found.scenes, variant=key, protocol=protocol
         )
+        if attack is None:
+            continue
+        each = matching_accuracy(
+            pictures, encoder, lambda codes: attack.reconstruct(WireCodes.from_format(codes, fmt))
+        )
+        found.check(float(np.mean(each)))
+        body[content]["attack"] = each
+        name = f"privacy.certificate.{content}.attack"
+        protocol = f"by {attack.name}, chance {found.chance:.3f}"
+        context.measure(name, float(np.mean(each)), n=found.scenes, variant=key, protocol=protocol)
     if body:
         context.write_json(f"{key}/certificates.json", body)
 

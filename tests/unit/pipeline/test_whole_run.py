@@ -213,6 +213,8 @@ def test_certificates_are_given_for_every_variant(finished):
         for content in ("occupants", "background"):
             found = metrics.find(f"privacy.certificate.{content}", key)
             assert len(found) == 1
+            (attack,) = metrics.find(f"privacy.certificate.{content}.attack", key)
+            assert attack.value <= found[0].value + 1e-9
             assert 0 < found[0].value <= 1
 
 
