@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmarks.he2019_models import CUTS, Data, accuracy, as_input, digits, halves, network, train, vehicles
@@ -61,9 +62,10 @@ def main() -> None:
     """Measure what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="start of the names of both files")
-    parser.add_argument("--pictures", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=250, help="of each decoder")
-    parser.add_argument("--iterations", type=int, default=200, help="of the white-box search")
+    parser.add_argument("--pictures", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=200, help="of each decoder")
+    parser.add_argument("--target-steps", type=int, default=200, help="of each target network, 32 pictures a step")
+    parser.add_argument("--iterations", type=int, default=150, help="of the white-box search")
     parser.add_argument("--only", default="", help="measure only cells that start so, e.g. lenet/ or cifar/conv11")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -75,7 +77,7 @@ def main() -> None:
             continue
         data = make(options.pictures, options.seed)
         rows = split(data, options.seed)
-        net = _trained(name, data, rows, options.seed, body)
+        net = _trained(name, data, rows, options, body)
         for cut in CUTS[name]:
             for adversary in ("white-box", "black-box", "ridge", "query-free"):
                 key = f"{name}/{cut}/{adversary}"
@@ -106,10 +108,20 @@ def split(data: Data, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def _trained(name: str, data: Data, rows: dict[str, np.ndarray], seed: int, body: dict[str, Any]) -> nn.Sequential:
-    torch.manual_seed(seed)
+def _trained(
+    name: str, data: Data, rows: dict[str, np.ndarray], options: Any, body: dict[str, Any]
+) -> nn.Sequential:
+    """The target network; its weights lie beside the results, so that a resumed run attacks the same one."""
+    torch.manual_seed(options.seed)
     net = network(name, int(data.labels.max()) + 1)
-    train(net, data, rows["train"], 300 if name == "cifar" else 600, seed)
+    path = options.out.with_name(f"{options.out.name}_{name}.safetensors")
+    if path.exists():
+        net.load_state_dict(load_file(path))
+        net.eval().requires_grad_(False)
+    else:
+        train(net, data, rows["train"], options.target_steps, options.seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(net.state_dict(), path)
     body["accuracy"][name] = accuracy(net, data, rows["test"])
     return net
 

@@ -94,7 +94,7 @@ def train(net: nn.Sequential, data: Data, rows: npt.NDArray[np.int64], steps: in
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     x, y = as_input(data.pictures[rows]), torch.from_numpy(data.labels[rows])
     for step in range(steps):
-        chosen = torch.from_numpy(np.random.default_rng((seed, step)).permutation(len(rows))[:64])
+        chosen = torch.from_numpy(np.random.default_rng((seed, step)).permutation(len(rows))[:32])
         loss = nn.functional.cross_entropy(net(x[chosen]), y[chosen])
         optimizer.zero_grad()
         loss.backward()
