@@ -39,3 +39,44 @@ def usable_cores() -> int:
 def describe_machine() -> str:
     """For example ``Intel Xeon ..., 2 cores, Linux 6.1``."""
     return f"{cpu_name()}, {usable_cores()} cores, {platform.system()} {platform.release().split('-')[0]}"
+
+
+def memory_status(field: str) -> int:
+    """A size in bytes from /proc/self/status (``VmRSS``, ``VmHWM``).
+
+    Raises:
+        OSError: there is no such file or field.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def reset_peak() -> None:
+    """Begin anew with the kernel's peak counter (``VmHWM``) of this process.
+
+    Raises:
+        OSError: the kernel does not let it.
+    """
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+class PeakMemory:
+    """What this process grew by at most inside a ``with``; ``bytes`` is None where the kernel does not say."""
+
+    def __init__(self) -> None:
+        self.bytes: int | None = None
+        self._start: int | None = None
+
+    def __enter__(self) -> PeakMemory:
+        try:
+            reset_peak()
+            self._start = memory_status("VmRSS")
+        except OSError:
+            self._start = None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._start is not None:
+            self.bytes = max(memory_status("VmHWM") - self._start, 0)

@@ -63,7 +63,7 @@ def read_settings(path: Path, model: type[T], changes: Sequence[str] = ()) -> T:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_first_line(error, model)}") from error
+        raise SettingsError(f"{path}: {settings_error(error, model)}") from error
 
 
 def _apply(body: dict[str, Any], change: str) -> None:
@@ -81,7 +81,8 @@ def _apply(body: dict[str, Any], change: str) -> None:
         raise SettingsError(f"--set {change!r}: the value is not YAML") from error
 
 
-def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
+def settings_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a settings model in one line, with the near match of an unknown key."""
     problems = error.errors(include_url=False)
     problem = problems[0]
     place = ".".join(str(part) for part in problem["loc"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from toolkit.commands import check, init, report
+from toolkit.commands import check, init, profile, report
 from toolkit.commands.stage import RunStages
 
-OWN_STAGES = ("report", "check")
+OWN_STAGES = ("report", "check", "profile")
 """Stages whose command does more than to run them, so that it is written here."""
 
 
@@ -19,6 +19,7 @@ def register(app: typer.Typer, run_stages: RunStages) -> None:
         run_stages: runs a configuration up to a stage and returns its run folder.
     """
     init.register(app)
+    profile.register(app, run_stages)
     report.register(app, run_stages)
     check.register(app, run_stages)
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.device import describe_machine
+from toolkit.device import PeakMemory, describe_machine
 from toolkit.engines.base import Engine
 from toolkit.engines.driver import list_gpus
 from toolkit.engines.errors import EngineBuildError
+from toolkit.engines.layers.files import layers_path, write_information
 from toolkit.engines.ort import OrtEngine, open_session, specs_of
 from toolkit.engines.settings import BuildSettings, RunSettings
 from toolkit.engines.sidecar import Sidecar, sha256
@@ -45,21 +46,27 @@ def build_engine(onnx: Path, out: Path, settings: BuildSettings) -> BuiltEngine:
     except OSError as error:
         raise EngineBuildError(f"cannot read {onnx}: {error.strerror}") from error
     started = time.perf_counter()
-    data, facts = (_onnxruntime if settings.engine == "onnxruntime" else _tensorrt)(model, settings)
+    with PeakMemory() as memory:
+        built = (_onnxruntime if settings.engine == "onnxruntime" else _tensorrt)(model, settings)
     sidecar = Sidecar(
         engine=settings.engine,
         precision=settings.precision,
         onnx_sha256=sha256(model),
-        engine_sha256=sha256(data),
-        engine_bytes=len(data),
+        engine_sha256=sha256(built.data),
+        engine_bytes=len(built.data),
         machine=describe_machine(),
         options=settings.model_dump(mode="json"),
         build_s=round(time.perf_counter() - started, 3),
-        **facts,
+        build_peak_bytes=memory.bytes,
+        **built.facts,
     )
     temporary = out.with_name(out.name + ".part")
-    temporary.write_bytes(data)
+    temporary.write_bytes(built.data)
     sidecar.save(out)
+    if built.layers is not None:
+        write_information(out, built.layers)
+    else:
+        layers_path(out).unlink(missing_ok=True)  # of an earlier engine of this name
     temporary.replace(out)
     return BuiltEngine(out, sidecar)
 
@@ -82,22 +89,32 @@ def open_engine(path: Path, settings: RunSettings | None = None) -> Engine:
     return TensorRTEngine(path, sidecar, settings)
 
 
-def _onnxruntime(model: bytes, settings: BuildSettings) -> tuple[bytes, dict[str, Any]]:
+@dataclass(frozen=True)
+class _Built:
+    data: bytes
+    facts: dict[str, Any]
+    layers: dict[str, Any] | None = None
+
+
+def _onnxruntime(model: bytes, settings: BuildSettings) -> _Built:
     session = open_session(model, RunSettings(threads=settings.threads))
     inputs, outputs = specs_of(session.get_inputs()), specs_of(session.get_outputs())
     facts = {
         "version": require("onnxruntime", "host").__version__,
         "wire_output": "codes" if any(spec.name == WIRE for spec in outputs) else None,
+        "ignored": ("emulate",) if settings.emulate is not None else (),
         "inputs": tuple(spec.to_dict() for spec in inputs),
         "outputs": tuple(spec.to_dict() for spec in outputs),
     }
-    return model, facts
+    return _Built(model, facts)
 
 
-def _tensorrt(model: bytes, settings: BuildSettings) -> tuple[bytes, dict[str, Any]]:
+def _tensorrt(model: bytes, settings: BuildSettings) -> _Built:
     plan = build_plan(model, settings)
     facts: dict[str, Any] = {
         "version": plan.version,
+        "weights": settings.weights,
+        "emulated": plan.emulated,
         "typing": plan.typing,
         "wire_output": plan.wire_output,
         "wire_step": settings.wire_step,
@@ -110,4 +127,6 @@ def _tensorrt(model: bytes, settings: BuildSettings) -> tuple[bytes, dict[str, A
     if settings.engine == "tensorrt" and gpus:
         gpu = gpus[0]
         facts.update(device=gpu.name, compute_capability=gpu.compute_capability, sm_count=gpu.sm_count)
-    return plan.data, facts
+    if plan.peak_mib is not None:
+        facts["build_host_mib"], facts["build_device_mib"] = plan.peak_mib
+    return _Built(plan.data, facts, plan.layers)

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.engines.emulation import GreenContext
 from toolkit.engines.errors import NoDeviceError
 from toolkit.errors import EngineError, MissingExtraError
 
@@ -45,16 +46,19 @@ class Cuda:
     Args:
         device: index of the GPU.
         choice: which library; ``auto`` takes pycuda when it is installed, else cuda-python.
+        sms: confine everything to a partition of so many SMs; needs cuda-python, whose calls leave the current
+            context alone.
 
     Raises:
         MissingExtraError: neither library is installed.
+        EngineError: the driver makes no such partition.
         NoDeviceError: the library finds no GPU.
     """
 
-    def __init__(self, device: int = 0, choice: Choice = "auto") -> None:
+    def __init__(self, device: int = 0, choice: Choice = "auto", sms: int | None = None) -> None:
         self._thread = threading.get_ident()
         self._pointers: set[int] = set()
-        self._binding: CudaBinding | None = _open(device, choice)
+        self._binding: CudaBinding | None = _open(device, choice, sms)
 
     @property
     def binding(self) -> CudaBinding:
@@ -93,8 +97,14 @@ class Cuda:
         self._binding = None
 
 
-def _open(device: int, choice: Choice) -> CudaBinding:
+def _open(device: int, choice: Choice, sms: int | None) -> CudaBinding:
     problems = []
+    if sms is not None:
+        try:
+            return _CudaPython(device, sms)
+        except ImportError as error:
+            text = f"emulation needs cuda-python ({error}); install it with: pip install 'patrol-edge[tensorrt]'"
+            raise MissingExtraError(text) from error
     for name in ("pycuda", "cuda-python") if choice == "auto" else (choice,):
         try:
             return _PyCuda(device) if name == "pycuda" else _CudaPython(device)
@@ -174,7 +184,7 @@ class _PyCuda:
 class _CudaPython:
     name = "cuda-python"
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, sms: int | None = None) -> None:
         try:
             from cuda.bindings import driver
         except ImportError:
@@ -187,6 +197,9 @@ class _CudaPython:
         self._streams: list[int] = []
         self._events: list[Any] = []
         self._pinned: list[int] = []
+        self._partition = GreenContext(device, sms) if sms is not None else None
+        if self._partition is not None:
+            self._partition.__enter__()
 
     def _check(self, result: Any) -> Any:
         code, *values = result
@@ -225,8 +238,11 @@ class _CudaPython:
         self._check(self._driver.cuMemcpyDtoHAsync(target.ctypes.data, pointer, target.nbytes, stream))
 
     def new_stream(self) -> int:
-        non_blocking = 1
-        stream = int(self._check(self._driver.cuStreamCreate(non_blocking)))
+        if self._partition is not None:
+            stream = self._partition.new_stream()
+        else:
+            non_blocking = 1
+            stream = int(self._check(self._driver.cuStreamCreate(non_blocking)))
         self._streams.append(stream)
         return stream
 
@@ -259,6 +275,8 @@ class _CudaPython:
         self._streams.clear()
         self._events.clear()
         self._pinned.clear()
+        if self._partition is not None:
+            self._partition.__exit__(None, None, None)
         self._check(self._driver.cuCtxPopCurrent())
         self._check(self._driver.cuDevicePrimaryCtxRelease(self._device))
 

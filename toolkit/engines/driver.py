@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from toolkit.engines.errors import NoDeviceError
 
-_LIBRARY = "libcuda.so.1"
+LIBRARY = "libcuda.so.1"
 _MAJOR, _MINOR, _SMS = 75, 76, 16  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR, MULTIPROCESSOR_COUNT
 
 
@@ -42,9 +42,9 @@ class Gpu:
 def driver_problem() -> str | None:
     """Why no GPU can be used here, or None when one can."""
     try:
-        library = ctypes.CDLL(_LIBRARY)
+        library = ctypes.CDLL(LIBRARY)
     except OSError:
-        return f"no NVIDIA driver ({_LIBRARY} is not there)"
+        return f"no NVIDIA driver ({LIBRARY} is not there)"
     code = int(library.cuInit(0))
     if code:
         return f"the NVIDIA driver found no usable GPU (cuInit returned {code})"
@@ -77,7 +77,7 @@ def list_gpus() -> tuple[Gpu, ...]:
     """All GPUs of this machine; empty without a driver. Makes no CUDA context."""
     if driver_problem():
         return ()
-    library = ctypes.CDLL(_LIBRARY)
+    library = ctypes.CDLL(LIBRARY)
     count, version = ctypes.c_int(), ctypes.c_int()
     library.cuDeviceGetCount(ctypes.byref(count))
     library.cuDriverGetVersion(ctypes.byref(version))

@@ -6,8 +6,10 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from toolkit.engines.ort import session_options
+from toolkit.engines.errors import EngineBuildError
+from toolkit.engines.ort import first_line, session_options
 from toolkit.engines.settings import RunSettings
 from toolkit.optional import require
 
@@ -42,16 +44,27 @@ def inspect_onnx(model: bytes, settings: RunSettings | None = None) -> GraphRepo
         model: the file's bytes.
         settings: as the engine is run.
     """
-    runtime, onnx = require("onnxruntime", "host"), require("onnx", "host")
-    options = session_options(settings or RunSettings())
-    with tempfile.TemporaryDirectory(prefix="patrol-edge-") as work:
-        path = Path(work) / "optimized.onnx"
-        options.optimized_model_filepath = str(path)
-        runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(path).graph
-    operators = Counter(node.op_type for node in graph.node)
+    operators = Counter(node.op_type for node in optimized(model, settings or RunSettings()).graph.node)
     return GraphReport(
         dict(sorted(operators.items())),
         operators["QLinearConv"],
         sum(operators[name] for name in FLOAT_CONVOLUTIONS),
     )
+
+
+def optimized(model: bytes, settings: RunSettings) -> Any:
+    """The model as a session runs it, after ONNX Runtime's own optimizations.
+
+    Raises:
+        EngineBuildError: ONNX Runtime refuses the model.
+    """
+    runtime, onnx = require("onnxruntime", "host"), require("onnx", "host")
+    options = session_options(settings)
+    with tempfile.TemporaryDirectory(prefix="patrol-edge-") as work:
+        path = Path(work) / "optimized.onnx"
+        options.optimized_model_filepath = str(path)
+        try:
+            runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise EngineBuildError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
+        return onnx.load(path)

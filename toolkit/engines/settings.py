@@ -28,8 +28,12 @@ class BuildSettings(BaseModel):
         dla_core: run on this deep learning accelerator.
         gpu_fallback: what the DLA cannot run goes to the GPU.
         wire_step: step of the wire; the float fallback of an INT8 output needs it.
-        wire_output: ``codes`` INT8, ``float`` codes x step that the host rounds, ``auto`` the first that builds.
+        wire_output: ``codes`` INT8, ``float`` codes x step for the host to round, ``auto`` the first that builds.
         portability: ``version`` or ``hardware`` compatible plans, not for Jetson.
+        weights: ``refittable`` plans take other weights of the same network when they are opened; ``stripped``
+            ones (TensorRT 10 and later) are small and need the model's weights to be opened at all.
+        emulate: a Jetson module of the catalogue (``orin-nano-8gb``, ``orin-nano-8gb:7W``): the engine is built
+            and run inside as many SMs of this GPU, with limits of memory and batch; its numbers are *emulated*.
         threads: of ONNX Runtime.
     """
 
@@ -50,6 +54,8 @@ class BuildSettings(BaseModel):
     wire_step: Annotated[float, Field(gt=0)] | None = None
     wire_output: Literal["auto", "codes", "float"] = "auto"
     portability: Literal["none", "version", "hardware"] = "none"
+    weights: Literal["inside", "refittable", "stripped"] = "inside"
+    emulate: str | None = None
     threads: int = Field(default=1, ge=1, le=256)
 
     @model_validator(mode="after")
@@ -68,6 +74,7 @@ class RunSettings(BaseModel):
         arena_limit_mb: most that the arena may hold; one limit for the whole process.
         device: index of the GPU.
         onnx_sha256: the model the caller means; an engine of another one is refused.
+        weights_from: the ONNX file whose weights a stripped or refittable engine takes.
         cuda: which binding to use for CUDA memory.
     """
 
@@ -78,4 +85,5 @@ class RunSettings(BaseModel):
     arena_limit_mb: Annotated[int, Field(ge=1)] | None = None
     device: int = Field(default=0, ge=0)
     onnx_sha256: str | None = None
+    weights_from: str | None = None
     cuda: Literal["auto", "pycuda", "cuda-python"] = "auto"

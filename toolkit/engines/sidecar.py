@@ -27,9 +27,13 @@ class Sidecar(BaseModel):
         typing: ``strong`` or ``weak`` (TensorRT).
         wire_output: ``codes``, or ``float`` when the host has to round; None when there is no wire output.
         wire_step: for rounding.
+        weights: ``inside``, ``refittable`` or ``stripped``.
+        emulated: which module it stands in for on how many SMs; None for an engine that is what it is.
         options: the build settings and what was ignored of them.
         inputs, outputs: names, types, shapes.
         build_s: seconds the build took.
+        build_peak_bytes: what the process grew by at most while it built, by the kernel's counter.
+        build_host_mib, build_device_mib: peaks of TensorRT's own allocators, as its log says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,11 +53,16 @@ class Sidecar(BaseModel):
     typing: Literal["strong", "weak"] | None = None
     wire_output: Literal["codes", "float"] | None = None
     wire_step: float | None = None
+    weights: Literal["inside", "refittable", "stripped"] = "inside"
+    emulated: dict[str, Any] | None = None
     options: dict[str, Any]
     ignored: tuple[str, ...] = ()
     inputs: tuple[dict[str, Any], ...]
     outputs: tuple[dict[str, Any], ...]
     build_s: float
+    build_peak_bytes: int | None = None
+    build_host_mib: int | None = None
+    build_device_mib: int | None = None
 
     def save(self, engine: Path) -> Path:
         """Write it beside ``engine``, atomically; returns its path."""

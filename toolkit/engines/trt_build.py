@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,9 +13,12 @@ from numpy.typing import NDArray
 from toolkit.engines import trt_library
 from toolkit.engines.base import TensorSpec
 from toolkit.engines.driver import require_device
+from toolkit.engines.emulation import GreenContext, plan_emulation
 from toolkit.engines.errors import EngineBuildError, ModelRefusedError
-from toolkit.engines.settings import EXTERNAL_TACTICS, BuildSettings
+from toolkit.engines.settings import BuildSettings
 from toolkit.engines.timing_cache import TimingCache
+from toolkit.engines.trt_config import add_profile, configure, network_flags, typing_of
+from toolkit.engines.trt_inspect import inspect_plan
 from toolkit.variants import EngineKind, Form
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,9 @@ class Plan:
         wire_output: ``codes``, ``float``, or None when there is no output called wire.
         ignored: settings that this TensorRT does not have.
         warnings: of the builder.
+        layers: what the engine runs, the values of the inspector's JSON; None when the library did not say.
+        peak_mib: peak of TensorRT's own allocators while building, (host, GPU); None when it did not say.
+        emulated: see :class:`toolkit.engines.emulation.Emulation`; None when it was built for the GPU as it is.
     """
 
     data: bytes
@@ -44,6 +49,9 @@ class Plan:
     outputs: tuple[TensorSpec, ...]
     ignored: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    layers: dict[str, Any] | None = None
+    peak_mib: tuple[int, int] | None = None
+    emulated: dict[str, Any] | None = None
 
 
 def build_plan(model: bytes, settings: BuildSettings) -> Plan:
@@ -58,6 +66,8 @@ def build_plan(model: bytes, settings: BuildSettings) -> Plan:
         NoDeviceError: ``tensorrt`` needs a GPU to build; ``tensorrt_rtx`` does not.
         EngineBuildError: the parser refuses the model, or the builder fails; says where and why.
     """
+    if settings.emulate is not None:
+        return _build_emulated(settings.emulate, model, settings)
     trt = trt_library.load(settings.engine)
     if settings.engine == "tensorrt":
         require_device("to build a TensorRT engine")
@@ -72,6 +82,23 @@ def build_plan(model: bytes, settings: BuildSettings) -> Plan:
             logger.warning("INT8 wire output refused, building the float form: %s", error)
             return _build(trt, model, settings, "float")
     return _build(trt, model, settings, settings.wire_output)
+
+
+def _build_emulated(name: str, model: bytes, settings: BuildSettings) -> Plan:
+    """Build inside the partition, or the tactics are tuned for the whole GPU."""
+    emulation = plan_emulation(name, require_device(f"to emulate {name}"))
+    limit = emulation.workspace_mb
+    changes = {
+        "emulate": None,
+        "workspace_mb": min(settings.workspace_mb or limit, limit),
+        "max_batch": min(settings.max_batch, emulation.max_batch),
+        "typical_batch": min(settings.typical_batch, emulation.max_batch),
+    }
+    logger.info("%s", emulation.label)
+    with GreenContext(0, emulation.sms):
+        plan = build_plan(model, settings.model_copy(update=changes))
+    plan.emulated = emulation.to_dict()
+    return plan
 
 
 def form_for(engine: EngineKind) -> Form:
@@ -90,16 +117,16 @@ def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: 
     log = trt_library.new_log(trt)
     builder = trt.Builder(log)
     ignored: list[str] = []
-    typing = _typing(trt, settings)
-    network = builder.create_network(_network_flags(trt, typing))
+    typing = typing_of(trt, settings)
+    network = builder.create_network(network_flags(trt, typing))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(model):
         raise ModelRefusedError(f"TensorRT {trt.__version__} refuses the model: {_parser_errors(parser, log)}")
     # TensorRT reads a constant's array when it builds, so it is held until then.
     held = _append_dequantize(trt, network, settings) if wire_output == "float" else None
     config = builder.create_builder_config()
-    _configure(trt, builder, config, settings, typing, ignored)
-    _add_profile(builder, network, config, settings)
+    configure(trt, builder, config, settings, typing, ignored)
+    add_profile(builder, network, config, settings)
     with TimingCache(settings.timing_cache) as timings:
         timings.load_into(config, ignored)
         serialized = builder.build_serialized_network(network, config)
@@ -109,8 +136,11 @@ def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: 
     del held
     inputs, outputs = _specs(network, settings)
     has_wire = any(spec.name == WIRE for spec in outputs)
+    data = bytes(serialized)
+    # TensorRT-RTX builds where no engine can be opened, and says in its log what an inspector would.
+    layers = inspect_plan(trt, data, log) if settings.engine == "tensorrt" else log.layers
     return Plan(
-        bytes(serialized),
+        data,
         str(trt.__version__),
         typing,
         wire_output if has_wire else None,
@@ -118,31 +148,9 @@ def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: 
         outputs,
         ignored,
         list(log.warnings),
+        layers,
+        log.peak_mib,
     )
-
-
-def _typing(trt: ModuleType, settings: BuildSettings) -> str:
-    flags = trt.NetworkDefinitionCreationFlag
-    can_strong = hasattr(flags, "STRONGLY_TYPED")
-    can_weak = hasattr(trt.BuilderFlag, "FP16")
-    if settings.typing == "strong" and not can_strong:
-        raise EngineBuildError(f"TensorRT {trt.__version__} has no strong typing; use typing auto and form a")
-    if settings.typing == "weak" and not can_weak:
-        raise EngineBuildError(f"TensorRT {trt.__version__} builds only strongly typed networks; use form b")
-    if settings.typing != "auto":
-        return settings.typing
-    return "strong" if can_strong else "weak"
-
-
-def _network_flags(trt: ModuleType, typing: str) -> int:
-    flags = trt.NetworkDefinitionCreationFlag
-    value = 0
-    # Required up to 9, without effect in 10, gone in 11.
-    if hasattr(flags, "EXPLICIT_BATCH"):
-        value |= 1 << int(flags.EXPLICIT_BATCH)
-    if typing == "strong" and hasattr(flags, "STRONGLY_TYPED"):
-        value |= 1 << int(flags.STRONGLY_TYPED)
-    return value
 
 
 def _parser_errors(parser: Any, log: Any) -> str:
@@ -155,98 +163,6 @@ def _parser_errors(parser: Any, log: Any) -> str:
             where = f"node {name} ({operator})" if name else where
         texts.append(f"{where}: {error.desc().strip()}")
     return "; ".join(texts) or log.reason()
-
-
-def _configure(
-    trt: ModuleType, builder: Any, config: Any, settings: BuildSettings, typing: str, ignored: list[str]
-) -> None:
-    flags = trt.BuilderFlag
-    if typing == "weak":
-        _weak_precision(trt, builder, config, settings)
-    if not settings.tf32 and hasattr(flags, "TF32"):
-        config.clear_flag(flags.TF32)
-    if settings.workspace_mb is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
-    if settings.optimization_level is not None:
-        if hasattr(config, "builder_optimization_level"):
-            config.builder_optimization_level = settings.optimization_level
-        else:
-            ignored.append("optimization_level")
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    _tactics(trt, config, settings, ignored)
-    _dla(trt, builder, config, settings)
-    _portability(trt, config, settings)
-
-
-def _weak_precision(trt: ModuleType, builder: Any, config: Any, settings: BuildSettings) -> None:
-    flags = trt.BuilderFlag
-    if settings.precision in ("fp16", "int8") and hasattr(flags, "FP16"):
-        config.set_flag(flags.FP16)
-    if settings.precision == "int8" and hasattr(flags, "INT8"):
-        if hasattr(builder, "platform_has_fast_int8") and not builder.platform_has_fast_int8:
-            raise EngineBuildError("this GPU has no INT8 arithmetic; build fp16")
-        config.set_flag(flags.INT8)
-
-
-def _tactics(trt: ModuleType, config: Any, settings: BuildSettings, ignored: list[str]) -> None:
-    if settings.tactics == "default":
-        return
-    known = set(trt.TacticSource.__members__)
-    if settings.tactics == "no_external":
-        wanted = known - set(EXTERNAL_TACTICS)
-    else:
-        wanted = set(settings.tactics) & known
-        ignored.extend(f"tactics {name}" for name in sorted(set(settings.tactics) - known))
-        if not wanted:
-            raise EngineBuildError(f"tactic sources are {sorted(known)}, none of {sorted(settings.tactics)}")
-    mask = 0
-    for name in wanted:
-        mask |= 1 << int(trt.TacticSource.__members__[name])
-    if not config.set_tactic_sources(mask):
-        raise EngineBuildError(f"TensorRT {trt.__version__} does not build with tactics {sorted(wanted)} alone")
-
-
-def _dla(trt: ModuleType, builder: Any, config: Any, settings: BuildSettings) -> None:
-    if settings.dla_core is None:
-        return
-    if settings.dla_core >= builder.num_DLA_cores:
-        raise EngineBuildError(
-            f"no DLA core {settings.dla_core}, there are {builder.num_DLA_cores}; leave dla_core out"
-        )
-    config.default_device_type = trt.DeviceType.DLA
-    config.DLA_core = settings.dla_core
-    if settings.gpu_fallback:
-        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
-
-
-def _portability(trt: ModuleType, config: Any, settings: BuildSettings) -> None:
-    if settings.portability == "none":
-        return
-    if Path("/etc/nv_tegra_release").exists():
-        raise EngineBuildError("there are no portable plans on a Jetson; build on each device, portability none")
-    if settings.portability == "version" and hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    elif settings.portability == "hardware" and hasattr(trt, "HardwareCompatibilityLevel"):
-        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    else:
-        raise EngineBuildError(f"TensorRT {trt.__version__} has no {settings.portability} compatible plans")
-
-
-def _add_profile(builder: Any, network: Any, config: Any, settings: BuildSettings) -> None:
-    profile = builder.create_optimization_profile()
-    dynamic = False
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        shape = tuple(tensor.shape)
-        if -1 not in shape:
-            continue
-        if -1 in shape[1:]:
-            raise EngineBuildError(f"{tensor.name} is {shape}: only the batch may be dynamic; export fixed sizes")
-        dynamic = True
-        low, best, high = ((batch, *shape[1:]) for batch in (1, settings.typical_batch, settings.max_batch))
-        profile.set_shape(tensor.name, low, best, high)
-    if dynamic:
-        config.add_optimization_profile(profile)
 
 
 def _append_dequantize(trt: ModuleType, network: Any, settings: BuildSettings) -> NDArray[np.float32]:
@@ -294,6 +210,8 @@ def _advice(reason: str) -> str:
     lowered = reason.lower()
     if "out of memory" in lowered or "outofmemory" in lowered or "insufficient memory" in lowered:
         return f"{reason} (out of memory: lower workspace_mb, close other programs, or lower max_batch)"
+    if "libnvinfer_lean" in lowered:
+        return f"{reason} (version compatible plans need TensorRT's lean runtime; install it, or portability none)"
     if "tactic" in lowered and "could not find any implementation" in lowered:
         return f"{reason} (no tactic is left: allow more tactic sources or a larger workspace)"
     return reason

@@ -7,6 +7,7 @@ the same code drives all of them.
 from __future__ import annotations
 
 import logging
+import re
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from toolkit.engines.errors import EngineBuildError
+from toolkit.engines.layers.oneline import BEGIN, from_log
 from toolkit.optional import require
 from toolkit.variants import EngineKind
 
 logger = logging.getLogger(__name__)
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
+_PEAK = re.compile(r"Peak memory usage of TRT CPU/GPU memory allocators: CPU (\d+) MiB, GPU (\d+) MiB")
 _TYPES = {
     "FLOAT": "float32",
     "HALF": "float16",
@@ -56,15 +59,27 @@ def _log_class(trt: ModuleType) -> Any:
     base: Any = trt.ILogger
 
     class Log(base):
-        """Keeps errors and warnings, to be told when something fails."""
+        """Keeps errors and warnings, to be told when something fails, and what the builder says of the engine.
+
+        Attributes:
+            layers: the engine's layers as the builder printed them, the values of the inspector's JSON.
+            peak_mib: peak of TensorRT's own allocators over the build, (host, GPU).
+        """
 
         def __init__(self) -> None:
             base.__init__(self)
             self.errors: list[str] = []
             self.warnings: list[str] = []
+            self.layers: dict[str, Any] | None = None
+            self.peak_mib: tuple[int, int] | None = None
 
         def log(self, severity: Any, message: str) -> None:
             name = str(severity.name)
+            if message.startswith(BEGIN):
+                self.layers = from_log(message)
+            peak = _PEAK.search(message)
+            if peak:
+                self.peak_mib = int(peak.group(1)), int(peak.group(2))
             if name in ("INTERNAL_ERROR", "ERROR"):
                 self.errors.append(message)
             elif name == "WARNING":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,15 @@ from numpy.typing import NDArray
 from toolkit.engines import trt_library
 from toolkit.engines.base import Arrays, TensorSpec, check_inputs
 from toolkit.engines.cuda import Cuda
+from toolkit.engines.cuda_graph import CudaGraph
 from toolkit.engines.driver import Gpu, require_device
+from toolkit.engines.emulation import Emulation
 from toolkit.engines.errors import EngineMismatchError
 from toolkit.engines.settings import RunSettings
 from toolkit.engines.sidecar import Sidecar
+from toolkit.engines.trt_binding import TensorRTBinding, round_to_codes
+from toolkit.engines.trt_inspect import information_of, record_layers
+from toolkit.engines.trt_refit import check_weights, refit
 from toolkit.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -57,10 +63,13 @@ class TensorRTEngine:
     def __init__(self, path: Path, sidecar: Sidecar, settings: RunSettings) -> None:
         self.path, self.sidecar, self.settings = path, sidecar, settings
         data = sidecar.check_file(path)
+        check_weights(sidecar, settings.weights_from)
         self.gpu = require_device("to run a TensorRT engine", settings.device)
         trt = trt_library.load(sidecar.engine)
         check_place(sidecar, str(trt.__version__), self.gpu)
-        self._cuda = Cuda(settings.device, settings.cuda)
+        self.emulation = Emulation.from_dict(sidecar.emulated) if sidecar.emulated else None
+        sms = self.emulation.sms if self.emulation else None
+        self._cuda = Cuda(settings.device, settings.cuda, sms)
         try:
             before = self._cuda.binding.memory_info()[0]
             self._open(trt, data)
@@ -70,18 +79,20 @@ class TensorRTEngine:
             raise
 
     def _open(self, trt: ModuleType, data: bytes) -> None:
-        self._log = trt_library.new_log(trt)
+        self._trt, self._log = trt, trt_library.new_log(trt)
         self._runtime = trt.Runtime(self._log)
         engine = self._runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise EngineError(f"TensorRT cannot load {self.path.name}: {self._log.reason()}; build it again")
+        refit(trt, engine, self.sidecar, self.settings.weights_from, self._log)
         context = engine.create_execution_context()
         if context is None:
             raise EngineError(f"no memory for the engine's context: {self._log.reason()}; use a smaller max_batch")
         self._engine, self._context = engine, context
         self.inputs, self.outputs = self._read_specs(trt, engine)
         self._stream = self._cuda.binding.new_stream()
-        self._events = self._cuda.binding.new_event(), self._cuda.binding.new_event()
+        self._events = tuple(self._cuda.binding.new_event() for _ in range(4))
+        self._graph: CudaGraph | None = None
         self._slots: dict[str, _Slot] = {}
 
     def _read_specs(self, trt: ModuleType, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -107,6 +118,7 @@ class TensorRTEngine:
         """See :class:`toolkit.engines.base.Engine`. The latest binding is the one that runs."""
         cuda = self._cuda.binding
         check_inputs(inputs, self.inputs)
+        self._drop_graph()
         for spec in self.inputs:
             array = inputs[spec.name]
             if not self._context.set_input_shape(spec.name, array.shape):
@@ -137,6 +149,28 @@ class TensorRTEngine:
 
     def enqueue(self) -> None:
         """Start one run on the engine's stream and return at once."""
+        if self._graph is not None:
+            self._graph.launch()
+        else:
+            self._execute()
+
+    def capture(self) -> None:
+        """From now on, until other inputs are bound, launch runs as one CUDA graph.
+
+        Raises:
+            EngineError: the driver is too old, or the engine cannot be captured.
+        """
+        self._drop_graph()
+        self._execute()  # shapes are set up in a first run, which cannot be captured
+        self.synchronize()
+        self._graph = CudaGraph(self._stream, self._execute)
+
+    def _drop_graph(self) -> None:
+        if self._graph is not None:
+            self._graph.close()
+            self._graph = None
+
+    def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream):
             raise EngineError(f"TensorRT failed while running: {self._log.reason()}")
 
@@ -161,11 +195,62 @@ class TensorRTEngine:
     def gpu_time_ms(self) -> float:
         """One run's time on the GPU alone, between two CUDA events, without transfers."""
         cuda = self._cuda.binding
-        start, end = self._events
+        start, end = self._events[:2]
         cuda.record(start, self._stream)
         self.enqueue()
         cuda.record(end, self._stream)
         return cuda.elapsed_ms(start, end)
+
+    def phases_ms(self) -> dict[str, float]:
+        """One run with its transfers, as trtexec takes it apart.
+
+        ``h2d``, ``compute`` and ``d2h`` between CUDA events, ``enqueue`` on the host, ``latency`` the sum of the
+        three, ``end_to_end`` the host's clock from before the first copy to after the last.
+        """
+        cuda, stream = self._cuda.binding, self._stream
+        begin, copied, computed, end = self._events
+        started = time.perf_counter()
+        cuda.record(begin, stream)
+        for spec in self.inputs:
+            cuda.to_device(self._slots[spec.name].pointer, self._slots[spec.name].host, stream)
+        cuda.record(copied, stream)
+        enqueued = time.perf_counter()
+        self.enqueue()
+        enqueue = time.perf_counter() - enqueued
+        cuda.record(computed, stream)
+        for spec in self.outputs:
+            cuda.to_host(self._slots[spec.name].host, self._slots[spec.name].pointer, stream)
+        cuda.record(end, stream)
+        cuda.synchronize(stream)
+        whole = time.perf_counter() - started
+        h2d, compute = cuda.elapsed_ms(begin, copied), cuda.elapsed_ms(copied, computed)
+        d2h = cuda.elapsed_ms(computed, end)
+        return {
+            "enqueue": enqueue * 1000,
+            "h2d": h2d,
+            "compute": compute,
+            "d2h": d2h,
+            "latency": h2d + compute + d2h,
+            "end_to_end": whole * 1000,
+        }
+
+    def layer_information(self) -> dict[str, Any]:
+        """What the engine runs, as the inspector's JSON; dynamic shapes are the ones bound last."""
+        return information_of(self._trt, self._engine, self._context)
+
+    def layer_times(self, inputs: Mapping[str, NDArray[Any]], runs: int = 20) -> dict[str, list[float]]:
+        """Milliseconds of every layer, by TensorRT's own profiler, in ``runs`` runs after a few uncounted ones.
+
+        Close the engine afterwards: the profiler stays and slows every later run down.
+        """
+        self.bind(inputs)
+
+        def once() -> None:
+            self.enqueue()
+            self.synchronize()
+
+        found: dict[str, list[float]] = record_layers(self._trt, self._context, once, max(runs // 4, 3), runs)
+        return found
 
     @property
     def context_bytes(self) -> int:
@@ -180,7 +265,8 @@ class TensorRTEngine:
             "version": self.sidecar.version,
             "precision": self.sidecar.precision,
             "device": self.gpu.name,
-            "machine": self.gpu.title,
+            "machine": self.gpu.title + (f", {self.emulation.label}" if self.emulation else ""),
+            "emulated": self.emulation.label if self.emulation else None,
             "onnx_sha256": self.sidecar.onnx_sha256,
             "bytes": self.sidecar.engine_bytes,
             "context_bytes": self.context_bytes,
@@ -191,6 +277,9 @@ class TensorRTEngine:
 
     def close(self) -> None:
         """See :class:`toolkit.engines.base.Engine`."""
+        if self._engine is None:
+            return
+        self._drop_graph()
         self._slots = {}
         self._context = self._engine = self._runtime = None
         self._cuda.close()
@@ -201,35 +290,3 @@ class _Slot:
     pointer: int
     raw: NDArray[np.uint8]
     host: NDArray[Any] = field(init=False)
-
-
-class TensorRTBinding:
-    """The engine's buffers, filled: runs without copies."""
-
-    def __init__(self, engine: TensorRTEngine) -> None:
-        self._owner = engine
-
-    def run(self) -> None:
-        """See :class:`toolkit.engines.base.Binding`."""
-        self._owner.enqueue()
-        self._owner.synchronize()
-
-    def gpu_time_ms(self) -> float:
-        """See :meth:`TensorRTEngine.gpu_time_ms`."""
-        return self._owner.gpu_time_ms()
-
-    def outputs(self) -> Arrays:
-        """See :class:`toolkit.engines.base.Binding`."""
-        return self._owner.fetch()
-
-
-def round_to_codes(values: NDArray[np.floating[Any]], step: float | None) -> NDArray[np.int8]:
-    """Codes of an engine that gives codes x step as floats.
-
-    Raises:
-        EngineError: the sidecar has no step.
-    """
-    if step is None:
-        raise EngineError("the engine's sidecar has no wire_step; build it again with one")
-    codes = np.rint(values.astype(np.float32) / np.float32(step))
-    return np.clip(codes, -128, 127).astype(np.int8)

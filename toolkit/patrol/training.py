@@ -142,6 +142,8 @@ def _run(
                 lipschitz=settings.lipschitz,
                 adversary=make_adversary(feature, batches, settings, device),
                 noise=settings.noise,
+                dropout=settings.dropout,
+                nopeek=settings.nopeek,
                 data=data,
                 device=device,
             ),

@@ -204,6 +204,13 @@ def finished_attack(
     raise AttackError(f"no attacker {label!r} in this suite")
 
 
+def suite_anchors(data: AttackData, settings: AttackSettings, folder: Path) -> Anchors:
+    """The scale of these pictures alone, for the variants that are attacked later; read again where it is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tag = _fingerprint(data)
+    return _anchors(data, _own_pairs(data, settings, folder, tag), settings, folder, tag)
+
+
 def _own_pairs(data: AttackData, settings: AttackSettings, folder: Path, tag: str) -> tuple[Pairs, Pairs]:
     """The adversary's pairs, with changed pictures that were encoded once, and its validation pairs."""
     parts = [Part(data.codes, data.pictures, data.train)]

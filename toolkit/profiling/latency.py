@@ -6,6 +6,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +14,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from toolkit.engines.base import Engine
+from toolkit.profiling.energy import Energy, measure_energy
 from toolkit.profiling.statistics import Profile, ProfilingError
+from toolkit.profiling.telemetry import Reading, Telemetry, open_telemetry, summarize
 from toolkit.progress import track
 
 logger = logging.getLogger(__name__)
 Inputs = Mapping[str, NDArray[Any]]
 _WINDOW = 10
+READING_S = 0.05
 
 
 class ProfileSettings(BaseModel):
@@ -35,6 +39,8 @@ class ProfileSettings(BaseModel):
             just emptied the caches.
         path: ``bound`` times the computation with inputs and outputs in place, ``run`` the whole call with
             checks and copies.
+        graph: ``on`` launches GPU runs as one CUDA graph each; a CPU has none.
+        energy_s: time for energy, for each variant, where the device tells of it.
         bootstrap: draws for the intervals.
         seed: of the draws.
     """
@@ -49,6 +55,8 @@ class ProfileSettings(BaseModel):
     min_rounds: int = Field(default=10, ge=1)
     burst: int = Field(default=5, ge=1)
     path: Literal["bound", "run"] = "bound"
+    graph: Literal["off", "on"] = "off"
+    energy_s: float = Field(default=2.0, ge=0)
     bootstrap: int = Field(default=1000, ge=100)
     seed: int = 0
 
@@ -77,13 +85,14 @@ def profile(
     if not engines:
         raise ProfilingError("no engine to profile; build at least one variant")
     by_key = {key: _inputs_of(key, inputs) for key in engines}
-    calls = {key: _call(engine, by_key[key], settings) for key, engine in engines.items()}
-    warm = {key: _warm_up(call, settings) for key, call in calls.items()}
-    samples = _sample(calls, settings)
-    return {
-        key: _profile(key, engine, by_key[key], samples[key], *warm[key], settings)
-        for key, engine in engines.items()
-    }
+    subjects = {key: _subject(key, engine, by_key[key], settings) for key, engine in engines.items()}
+    for subject in subjects.values():
+        subject.warmup_runs, subject.settled = _warm_up(subject.call, settings)
+    _sample(list(subjects.values()), settings)
+    for subject in subjects.values():
+        if settings.energy_s and subject.telemetry is not None:
+            subject.energy = measure_energy(subject.call, subject.telemetry, settings.energy_s)
+    return {key: _profile(subject, settings) for key, subject in subjects.items()}
 
 
 def _inputs_of(key: str, inputs: Inputs | Mapping[str, Inputs]) -> Inputs:
@@ -96,10 +105,35 @@ def _inputs_of(key: str, inputs: Inputs | Mapping[str, Inputs]) -> Inputs:
     return found
 
 
-def _call(engine: Engine, inputs: Inputs, settings: ProfileSettings) -> Callable[[], object]:
-    if settings.path == "run":
-        return lambda: engine.run(inputs)
-    return engine.bind(inputs).run
+@dataclass
+class _Subject:
+    """One variant while it is measured."""
+
+    key: str
+    description: dict[str, Any]
+    batch: int
+    call: Callable[[], object]
+    phases: Callable[[], dict[str, float]] | None
+    telemetry: Telemetry | None
+    graph: bool
+    rounds: list[list[float]] = field(default_factory=list)
+    phase_rounds: list[dict[str, float]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+    warmup_runs: int = 0
+    settled: bool = False
+    energy: Energy | None = None
+
+
+def _subject(key: str, engine: Engine, inputs: Inputs, settings: ProfileSettings) -> _Subject:
+    description = engine.describe()
+    binding = engine.bind(inputs) if settings.path == "bound" else None
+    graph = settings.graph == "on" and hasattr(binding, "capture")
+    if graph:
+        binding.capture()  # type: ignore[union-attr]
+    call: Callable[[], object] = binding.run if binding is not None else lambda: engine.run(inputs)
+    phases = getattr(binding, "phases_ms", None)
+    telemetry = open_telemetry(str(description.get("device", "unknown")))
+    return _Subject(key, description, len(next(iter(inputs.values()))), call, phases, telemetry, graph)
 
 
 def _warm_up(call: Callable[[], object], settings: ProfileSettings) -> tuple[int, bool]:
@@ -125,48 +159,60 @@ def _timed(call: Callable[[], object]) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def _sample(calls: Mapping[str, Callable[[], object]], settings: ProfileSettings) -> dict[str, list[list[float]]]:
-    samples: dict[str, list[list[float]]] = {key: [] for key in calls}
-    limit = time.perf_counter() + settings.duration_s * len(calls)
+def _sample(subjects: list[_Subject], settings: ProfileSettings) -> None:
+    limit = time.perf_counter() + settings.duration_s * len(subjects)
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle of a sample is Python's time, not the engine's
     try:
         for number in track(range(max(settings.rounds, settings.min_rounds)), "profiling"):
             if number >= settings.min_rounds and time.perf_counter() >= limit:
                 break
-            for key, call in calls.items():
-                call()
-                samples[key].append([_timed(call) for _ in range(settings.burst)])
+            # Every variant is first, second, ... equally often: what a neighbour leaves in the caches evens out.
+            start = number % len(subjects)
+            for subject in (*subjects[start:], *subjects[:start]):
+                _round(subject, settings.burst)
     finally:
         if collecting:
             gc.enable()
-    return samples
 
 
-def _profile(
-    key: str,
-    engine: Engine,
-    inputs: Inputs,
-    samples: list[list[float]],
-    warmup_runs: int,
-    settled: bool,
-    settings: ProfileSettings,
-) -> Profile:
-    description = engine.describe()
-    batch = len(next(iter(inputs.values())))
+def _round(subject: _Subject, burst: int) -> None:
+    call = subject.call
+    call()
+    subject.rounds.append([_timed(call) for _ in range(burst)])
+    if subject.phases is not None:
+        subject.phase_rounds.append(subject.phases())
+    now = time.monotonic()
+    due = not subject.readings or now - subject.readings[-1].seconds >= READING_S
+    if subject.telemetry is not None and due:
+        subject.readings.append(subject.telemetry.read())
+
+
+def _profile(subject: _Subject, settings: ProfileSettings) -> Profile:
+    description = subject.description
     transfers = "without transfers" if settings.path == "bound" else "with checks and transfers"
     device = str(description.get("device", "unknown"))
     kind = f"{device}, {description['threads']} threads" if "threads" in description else device
+    graph = ", CUDA graph" if subject.graph else ""
+    clocks = summarize(subject.telemetry.name, subject.readings) if subject.telemetry is not None else None
+    if clocks is not None and clocks.moved:
+        why = ", ".join(clocks.throttled) or "not locked"
+        logger.warning("clocks moved while %s was measured (%s); the numbers are marked", subject.key, why)
+    names = subject.phase_rounds[0] if subject.phase_rounds else {}
     return Profile(
-        key=key,
-        rounds_ms=np.array(samples, dtype=np.float64),
-        batch=batch,
-        warmup_runs=warmup_runs,
-        settled=settled,
+        key=subject.key,
+        rounds_ms=np.array(subject.rounds, dtype=np.float64),
+        batch=subject.batch,
+        warmup_runs=subject.warmup_runs,
+        settled=subject.settled,
         device=device,
         machine=str(description.get("machine", "unknown")),
-        protocol=f"{kind}, batch {batch}, {transfers}, interleaved" + ("" if settled else ", not steady"),
+        protocol=f"{kind}, batch {subject.batch}, {transfers}{graph}, interleaved"
+        + ("" if subject.settled else ", not steady"),
         engine=description,
         bootstrap=settings.bootstrap,
         seed=settings.seed,
+        phases_ms={name: np.array([row[name] for row in subject.phase_rounds]) for name in names},
+        clocks=clocks,
+        energy=subject.energy,
     )

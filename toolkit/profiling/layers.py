@@ -1,11 +1,11 @@
-"""Time per layer from ONNX Runtime's own profiler, under the names of the network's modules."""
+"""Time per layer from the runtimes' own profilers, under the names of the network's modules."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,27 +13,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from toolkit.engines.layers.graph import EngineGraph, EngineLayer
+from toolkit.engines.layers.origins import Origins
+from toolkit.engines.layers.schemas import graph_of
 from toolkit.engines.ort import open_session
 from toolkit.engines.settings import RunSettings
+from toolkit.engines.trt_run import TensorRTEngine
 from toolkit.optional import require
 from toolkit.profiling.statistics import ProfilingError
 
 _KERNEL = "_kernel_time"
-_SUFFIXES = ("_nchwc", "_quant", "_nhwc")
-_PREFIXES = ("fused ",)
-_ORIGINS = {
-    "Conv": ("Conv",),
-    "FusedConv": ("Conv",),
-    "NhwcFusedConv": ("Conv",),
-    "QLinearConv": ("Conv",),
-    "Gemm": ("Gemm", "MatMul"),
-    "FusedGemm": ("Gemm", "MatMul"),
-    "QGemm": ("Gemm", "MatMul"),
-    "FusedMatMul": ("MatMul",),
-    "MatMulInteger": ("MatMul",),
-    "QLinearMatMul": ("MatMul",),
-    "QLinearAdd": ("Add",),
-}
 
 
 @dataclass(frozen=True)
@@ -81,10 +70,43 @@ def layer_profile(
             session.run(None, dict(inputs))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_KERNEL)]
-    return _sum_up(kernels, _Origins(model), warmup, runs)
+    return _sum_up(kernels, Origins(require("onnx", "host").load_from_string(model).graph), warmup, runs)
 
 
-def _sum_up(kernels: list[dict[str, Any]], origins: _Origins, warmup: int, runs: int) -> tuple[LayerTime, ...]:
+def engine_layers(
+    engine: TensorRTEngine, inputs: Mapping[str, NDArray[Any]], runs: int = 20
+) -> tuple[LayerTime, ...]:
+    """Time per layer of a TensorRT engine, by TensorRT's own profiler, under the names of the modules.
+
+    Close the engine afterwards: the profiler stays and slows every later run down.
+
+    Raises:
+        ProfilingError: TensorRT reported no layer.
+    """
+    times = engine.layer_times(inputs, runs)
+    return name_layers(graph_of(engine.layer_information()), times)
+
+
+def name_layers(graph: EngineGraph, times_ms: Mapping[str, Sequence[float]]) -> tuple[LayerTime, ...]:
+    """Put an engine's layers and a profiler's times together.
+
+    Raises:
+        ProfilingError: no layer has a time.
+    """
+    medians = {name: median(values) for name, values in times_ms.items() if values}
+    total = sum(medians.values())
+    if not medians or not total:
+        raise ProfilingError("TensorRT's profiler reported no layer; was the engine run?")
+    known = {layer.name: layer for layer in graph.layers}
+    found = []
+    for name, value in medians.items():
+        layer = known.get(name) or EngineLayer(name, "")
+        operator = f"{layer.kind} {layer.precision}".strip()
+        found.append(LayerTime(" + ".join(layer.modules), name, operator, value, value / total))
+    return tuple(found)
+
+
+def _sum_up(kernels: list[dict[str, Any]], origins: Origins, warmup: int, runs: int) -> tuple[LayerTime, ...]:
     durations: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in kernels:
         durations[event["name"].removesuffix(_KERNEL), event["args"]["op_name"]].append(event["dur"] / 1000.0)
@@ -97,39 +119,3 @@ def _sum_up(kernels: list[dict[str, Any]], origins: _Origins, warmup: int, runs:
         LayerTime(origins.module(node, operator), node, operator, value, value / total)
         for (node, operator), value in medians.items()
     )
-
-
-class _Origins:
-    """From a fused kernel back to the node, and so the module, that it computes."""
-
-    def __init__(self, model: bytes) -> None:
-        graph = require("onnx", "host").load_from_string(model).graph
-        self._by_name = {node.name: node for node in graph.node if node.name}
-        self._producer = {name: node for node in graph.node for name in node.output}
-
-    def module(self, node: str, operator: str) -> str:
-        start = self._find(node)
-        if start is None:
-            return ""
-        wanted = _ORIGINS.get(operator, (start.op_type,))
-        # Fusion names a kernel after the last tensor of its chain: the convolution is a few nodes before it.
-        level: list[Any] = [start]
-        seen: set[int] = set()
-        for _ in range(4):
-            for candidate in level:
-                if candidate.op_type in wanted:
-                    return str(candidate.name).rpartition("/")[0]
-            seen.update(id(candidate) for candidate in level)
-            parents = [self._producer.get(name) for candidate in level for name in candidate.input]
-            level = [parent for parent in parents if parent is not None and id(parent) not in seen]
-        return str(start.name).rpartition("/")[0]
-
-    def _find(self, name: str) -> Any | None:
-        for prefix in _PREFIXES:
-            name = name.removeprefix(prefix)
-        for suffix in ("", *_SUFFIXES):
-            plain = name.removesuffix(suffix) if suffix else name
-            found = self._by_name.get(plain) or self._producer.get(plain)
-            if found is not None:
-                return found
-        return None

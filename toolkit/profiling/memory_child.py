@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.device import memory_status, reset_peak
 from toolkit.engines import open_engine
 from toolkit.engines.base import TensorSpec
 from toolkit.engines.settings import RunSettings
@@ -17,20 +18,6 @@ from toolkit.engines.sidecar import Sidecar
 from toolkit.optional import require
 from toolkit.profiling.memory import MARK
 from toolkit.profiling.statistics import ProfilingError
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise ProfilingError(f"/proc/self/status has no {field}")
-
-
-def _reset_peak() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError as error:
-        raise ProfilingError(f"the kernel's peak counter cannot be reset here ({error.strerror})") from error
 
 
 def _child(order: dict[str, Any]) -> dict[str, Any]:
@@ -42,14 +29,17 @@ def _child(order: dict[str, Any]) -> dict[str, Any]:
         shape = tuple(order["batch"] if side == -1 else side for side in spec.shape)
         inputs[spec.name] = np.zeros(shape, dtype=spec.dtype)
     gc.collect()
-    _reset_peak()
-    baseline = _status("VmRSS")
+    try:
+        reset_peak()
+    except OSError as error:
+        raise ProfilingError(f"the kernel's peak counter cannot be reset here ({error.strerror})") from error
+    baseline = memory_status("VmRSS")
     engine = open_engine(Path(order["path"]), RunSettings.model_validate(order["settings"]))
     for _ in range(order["runs"]):
         engine.run(inputs)
     return {
-        "peak_bytes": _status("VmHWM") - baseline,
-        "resident_bytes": _status("VmRSS") - baseline,
+        "peak_bytes": memory_status("VmHWM") - baseline,
+        "resident_bytes": memory_status("VmRSS") - baseline,
         "baseline_bytes": baseline,
         "device_bytes": engine.describe().get("device_bytes"),
         "batch": order["batch"],

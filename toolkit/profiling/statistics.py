@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from toolkit.errors import PatrolError
 from toolkit.metrics import Metric
+from toolkit.profiling.energy import Energy
+from toolkit.profiling.telemetry import ClockReport
 
 Samples = NDArray[np.float64]
 _CHUNK = 50
@@ -58,6 +60,10 @@ class Profile:
         protocol: how it was measured.
         engine: what ``Engine.describe`` said.
         bootstrap, seed: of the intervals.
+        phases_ms: of a GPU, one run of each round taken apart as trtexec does: ``enqueue``, ``h2d``, ``compute``,
+            ``d2h``, ``latency`` (the sum of the last three) and ``end_to_end``.
+        clocks: what the clocks did; None where nothing tells.
+        energy: of a run; None where nothing tells.
     """
 
     key: str
@@ -71,6 +77,9 @@ class Profile:
     engine: Mapping[str, Any] = field(default_factory=dict)
     bootstrap: int = 1000
     seed: int = 0
+    phases_ms: Mapping[str, Samples] = field(default_factory=dict)
+    clocks: ClockReport | None = None
+    energy: Energy | None = None
 
     @property
     def samples_ms(self) -> Samples:
@@ -123,12 +132,13 @@ class Profile:
         return _interval(self._draw(lambda drawn: self.batch * 1000.0 / drawn.mean(axis=-1)))
 
     def metrics(self) -> list[Metric]:
-        """``latency.p50|p90|p95|p99|max`` and ``throughput``, ready for ``metrics.json``."""
+        """Percentiles, throughput, phases, clocks and energy, ready for ``metrics.json``."""
         shared: dict[str, Any] = {
             "n": self.samples_ms.size,
             "variant": self.key,
             "machine": self.machine,
             "protocol": self.protocol,
+            "provenance": "emulated" if self.engine.get("emulated") else "measured",
         }
         found = [
             Metric(name=f"latency.p{p}", value=self.at(p), unit="ms", interval=self.interval(p), **shared)
@@ -137,6 +147,20 @@ class Profile:
         found.append(Metric(name="latency.max", value=self.max, unit="ms", **shared))
         interval = self.throughput_interval()
         found.append(Metric(name="throughput", value=self.throughput, unit="1/s", interval=interval, **shared))
+        for name, samples in self.phases_ms.items():
+            values = {**shared, "n": samples.size}
+            middle = float(percentile(samples, 50))
+            found.append(Metric(name=f"latency.phase.{name}", value=middle, unit="ms", **values))
+        if self.clocks is not None:
+            values = {**shared, "n": self.clocks.readings}
+            for name, (low, middle, high) in self.clocks.mhz.items():
+                found.append(
+                    Metric(name=f"clock.{name}", value=middle, unit="MHz", interval=(low, high), **values)
+                )
+            found.append(Metric(name="clock.moved", value=float(self.clocks.moved), **values))
+        if self.energy is not None:
+            same = {name: shared[name] for name in ("variant", "machine", "provenance")}
+            found += self.energy.metrics(same, self.batch)
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,13 +177,13 @@ class Profile:
             "max_ms": self.max,
             "throughput": self.throughput,
             "engine": dict(self.engine),
+            "clocks": self.clocks.to_dict() if self.clocks is not None else None,
+            "energy": asdict(self.energy) if self.energy is not None else None,
+            "phases_ms": {name: np.round(values, 6).tolist() for name, values in self.phases_ms.items()},
             "rounds_ms": np.round(self.rounds_ms, 6).tolist(),
         }
 
     def _draw(self, statistic: Callable[[Samples], Samples]) -> Samples:
-        def measure(rows: NDArray[np.intp]) -> Samples:
-            return statistic(_flat(self, rows))
-
         return _bootstrap(
             len(self.rounds_ms), self.bootstrap, self.seed, lambda rows: statistic(_flat(self, rows))
         )

@@ -54,7 +54,7 @@ class AttackStage(Stage):
         for result in results.values():
             for metric in result.metrics(context.machine, reference):
                 context.metrics.add(metric)
-        measure_references(context, data, _Rows(data), results, reference)
+        measure_references(context, data, AttackRows(data), results, reference)
         measure_bounds(context, data)
         worst = results[deployed_variant(context)]
         context.summary.update(
@@ -82,7 +82,9 @@ class AttackStage(Stage):
         with open_encoder(context, key) as encoder:
             pretraining = _synthetic(context, encoder, fmt, checkpoints)
             tools = Tools(edge, cloud, fmt, data.identities, pretraining)
-            source = attack_data(codes_of(context, key), data.pictures, _Rows(data), fmt, data.identities, encoder)
+            source = attack_data(
+                codes_of(context, key), data.pictures, AttackRows(data), fmt, data.identities, encoder
+            )
             result = attack_variant(source, settings, checkpoints, key, anchors, tools)
             result.save(context.folder / key)
             _repeat(context, source, tools, result)
@@ -129,7 +131,7 @@ def _study(context: Context, data: RunData) -> LeakStudy | None:
     """The recognisers; None where leaks are left out."""
     if context.settings.attack.leaks is None:
         return None
-    rows = _Rows(data)
+    rows = AttackRows(data)
     owned = np.union1d(rows.attacker_train, rows.attacker_validation)
     return LeakStudy(context, data, owned, np.union1d(rows.query, rows.gallery).astype(np.int64))
 
@@ -196,7 +198,7 @@ def _halves(context: Context, network: str) -> tuple[Network | None, Network | N
     return net.edge, net.cloud
 
 
-class _Rows:
+class AttackRows:
     """The splits as rows of pictures and codes."""
 
     def __init__(self, data: RunData) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,16 @@ from toolkit.checks.select import against
 from toolkit.engines import open_engine
 from toolkit.engines.settings import RunSettings as OpenSettings
 from toolkit.preprocess import to_input
-from toolkit.profiling import ProfileSettings, compare, layer_profile, measure_memory, profile
+from toolkit.profiling import (
+    LayerTime,
+    ProfileSettings,
+    compare,
+    engine_layers,
+    layer_profile,
+    measure_memory,
+    profile,
+)
+from toolkit.profiling.energy import unified_memory
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.build import engine_path, running_variants
 from toolkit.stages.data import RunData
@@ -24,7 +34,7 @@ class ProfileStage(Stage):
     """Interleaved samples, percentiles, ratios with intervals; for Jetsons, predictions that are called that."""
 
     name = "profile"
-    version = 3
+    version = 4
     sections = ("profile", "devices")
     inputs = ("data", "export", "build")
 
@@ -36,6 +46,12 @@ class ProfileStage(Stage):
         profiles = self._latency(context, keys, inputs, options)
         body: dict[str, Any] = {
             "samples_ms": {key: item.samples_ms.ravel().tolist() for key, item in profiles.items()},
+            "clocks": {key: item.clocks.to_dict() for key, item in profiles.items() if item.clocks is not None},
+            "phases_ms": {
+                key: {name: values.tolist() for name, values in item.phases_ms.items()}
+                for key, item in profiles.items()
+                if item.phases_ms
+            },
             "ratios": self._ratios(context, profiles),
             "layers": {},
         }
@@ -43,16 +59,20 @@ class ProfileStage(Stage):
             path = engine_path(context, key)
             memory = measure_memory(path, settings=options)
             context.measure("memory.peak", memory.peak_bytes, unit="bytes", variant=key, protocol="batch 1")
-            if Variant.from_key(key).engine != "onnxruntime":
-                continue
-            layers = layer_profile(path.read_bytes(), inputs, options)
+            if memory.device_bytes is not None and not unified_memory():
+                context.measure(
+                    "memory.device", memory.device_bytes, unit="bytes", variant=key, protocol="batch 1"
+                )
+            layers = _layers(path, key, inputs, options)
             body["layers"][key] = [
                 {"layer": item.module or item.node, "ms": item.median_ms, "precision": item.operator}
                 for item in layers
             ]
         context.write_json(LATENCY, body)
         predict_devices(context)
-        context.summary.update({f"p50 {key}": f"{item.p50:.3f} ms" for key, item in profiles.items()})
+        for key, item in profiles.items():
+            moved = " (clocks moved)" if item.clocks is not None and item.clocks.moved else ""
+            context.summary[f"p50 {key}"] = f"{item.p50:.3f} ms{moved}"
 
     def _latency(self, context: Context, keys: list[str], inputs: Any, options: OpenSettings) -> dict[str, Any]:
         settings: ProfileSettings = context.settings.profile
@@ -91,3 +111,14 @@ class ProfileStage(Stage):
                 }
             )
         return rows
+
+
+def _layers(path: Path, key: str, inputs: Any, options: OpenSettings) -> tuple[LayerTime, ...]:
+    """Time per layer, from the runtime's own profiler, in an engine opened for that alone."""
+    if Variant.from_key(key).engine == "onnxruntime":
+        return layer_profile(path.read_bytes(), inputs, options)
+    engine: Any = open_engine(path, options)
+    try:
+        return engine_layers(engine, inputs)
+    finally:
+        engine.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from toolkit.errors import ModelError
 from toolkit.runs import text_sha256
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
+from toolkit.stages.development import Development
 from toolkit.stages.export import EDGE, batches_of, exported, networks_of
+from toolkit.stages.quantize_loss import measure_layers, reduce_loss
 
 FORMS: tuple[Form, ...] = ("a", "b", "cpu")
 BATCH = 16
@@ -24,19 +26,18 @@ class QuantizeStage(Stage):
     """Q/DQ networks for TensorRT 8.x (a), strongly typed TensorRT (b) and ONNX Runtime (cpu)."""
 
     name = "quantize"
-    version = 2
-    sections = ("quantize",)
-    inputs = ("data", "export")
+    version = 3
+    sections = ("quantize", "devices")
+    inputs = ("data", "slim", "export")
 
     def run(self, context: Context) -> None:
         from calibration import (
             acceptance,
+            coverage,
             lint,
             quantize,
             refusals,
             refuse_unreal,
-            sensitivity,
-            wire_score,
             write_cache,
         )
 
@@ -45,21 +46,25 @@ class QuantizeStage(Stage):
         pictures = np.ascontiguousarray(data.pictures[rows])
         refuse_unreal(pictures)
         names = [data.paths[row] for row in rows]
-        settings = replace(
-            context.settings.quantize,
-            forms=tuple(dict.fromkeys((*FORMS, *context.settings.quantize.forms))),
+        options = context.settings.quantize
+        settings = options.calibration(
+            forms=tuple(dict.fromkeys((*FORMS, *options.forms))),
             pictures_hash=hashlib.sha256(pictures.tobytes()).hexdigest(),
             preprocess_hash=text_sha256(context.run.path("data", "preprocess.json").read_text(encoding="utf-8")),
             threads=context.settings.thread_count(),
         )
         context.write_json("pictures.json", {"pictures": names, "sha256": settings.pictures_hash})
         _, final = networks_of(context)
+        development = Development(context, data, final, options.development)
         result = quantize(exported(context, final, EDGE), batches_of(data, rows, BATCH), settings)
+        result = reduce_loss(context, data, final, result, development)
         for form in result.forms:
             content = result.forms[form].SerializeToString(deterministic=True)
             (context.folder / f"edge.{form}.onnx").write_bytes(content)
         context.write_json("decisions.json", result.report())
-        context.write_json(SENSITIVITY, asdict(sensitivity(result, wire_score(result))))
+        for scored in dict.fromkeys(("feature", *options.sensitivity)):
+            name = SENSITIVITY if scored == "feature" else f"sensitivity.{scored}.json"
+            context.write_json(name, asdict(measure_layers(result, scored, development)))
         write_cache(context.folder / "calibration.cache", result.cache)
         findings = {form: [asdict(item) for item in lint(result.forms[form], "efficiency")] for form in ("a", "b")}
         context.write_json("lint.json", findings)
@@ -73,5 +78,6 @@ class QuantizeStage(Stage):
             context.measure("quantize.within_one_step", found.within_one, **fields)
         for form, fidelity in result.fidelity.items():
             fields = {"n": len(rows), "variant": final, "protocol": form}
+            context.measure("quantize.coverage", coverage(result.forms[form]).share, **fields)
             context.measure("quantize.sqnr", fidelity.sqnr_db, unit="dB", **fields)
         context.summary.update(pictures=len(rows), findings=sum(len(lines) for lines in findings.values()))

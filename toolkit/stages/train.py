@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from toolkit.wire.codes import WireFormat, choose_step
 if TYPE_CHECKING:
     from toolkit.models.network import ReidNet
     from toolkit.patrol.data import TrainingData
-    from toolkit.patrol.settings import PatrolSettings
+    from toolkit.patrol.settings import DefenceSettings, PatrolSettings
     from toolkit.stages.entry import Entered
     from toolkit.surgery import PlanSettings
 
@@ -102,7 +103,7 @@ class TrainStage(Stage):
         settings = aligned(seeded(context.settings.patrol, context.settings.seed + 1), rounding)
         masks = MaskSet(find_groups(net, example))
         folder = context.folder / CHECKPOINTS / "patrol"
-        pictures = training_data(data)
+        pictures = defended_data(data, settings, Preprocess.load(context.run.folder("data")))
         history = train_patrol(net, masks, pictures, fmt, settings, folder, read_layers=read_edge_layers)
         curves["patrol"] = history.curves
         return {name: value.detach().clone() for name, value in masks.values().items()}
@@ -131,6 +132,22 @@ def training_data(data: RunData) -> TrainingData:
         labels=data.numbers(data.identities, rows),
         cameras=data.numbers(data.cameras, rows),
     )
+
+
+def defended_data(data: RunData, settings: DefenceSettings, preprocess: Preprocess) -> TrainingData:
+    """The training split, with counterfactual pictures where the Lipschitz term asks for them.
+
+    Raises:
+        DataError: it asks for them and the pictures are not of the synthetic fleet, which alone can render them.
+    """
+    pictures = training_data(data)
+    lipschitz = settings.lipschitz
+    if lipschitz is None or lipschitz.perturbation != "counterfactual" or not data.synthetic:
+        return pictures  # training refuses real pictures with a counterfactual term
+    from toolkit.datasets.fleet.counterfactual import counterfactuals
+
+    paths = [data.paths[row] for row in data.rows["train"]]
+    return replace(pictures, counterfactuals=counterfactuals(data.root, paths, preprocess))
 
 
 def wire_format(net: ReidNet, data: RunData, bits: int) -> WireFormat:

@@ -61,7 +61,15 @@ def _power(readings: Sequence[Reading], start: float, end: float, seconds: int) 
         found = energy(readings, rails, begin, end, LONGEST_GAP)
     except TelemetryError as error:
         return {"power_note": str(error)}
-    return {"power_w": found.watts, "power_rails": list(found.rails), "power_samples": found.samples}
+    curve = [
+        (round(reading.seconds - start, 3), sum(reading.rails[rail] for rail in rails) / 1000)
+        for reading in readings
+        if start <= reading.seconds <= end and set(rails) <= set(reading.rails)
+    ]
+    return {
+        "power_w": found.watts, "power_rails": list(found.rails), "power_samples": found.samples,
+        "power_curve": curve,
+    }  # fmt: skip
 
 
 def percentile(times: Sequence[float], percent: int) -> float:

@@ -45,6 +45,36 @@ int cuEventRecord(void *event, void *stream) { return 0; }
 int cuEventSynchronize(void *event) { return 0; }
 int cuEventElapsedTime(float *ms, void *start, void *end) { *ms = 1.5f; return 0; }
 int cuEventElapsedTime_v2(float *ms, void *start, void *end) { *ms = 1.5f; return 0; }
+int cuGetErrorName(int code, const char **name) { *name = code == 801 ? "CUDA_ERROR_NOT_SUPPORTED" : "CUDA_ERROR_UNKNOWN"; return 0; }
+/* Green contexts: partitions of 4 SMs and more of the device's 4. The layout is CUDA 12.4's. */
+struct resource { int type; unsigned char padding[92]; unsigned sms; unsigned char rest[44]; };
+static int green, partitions;
+int cuDeviceGetDevResource(int device, struct resource *out, int type) { out->type = type; out->sms = 4; return 0; }
+int cuDevSmResourceSplitByCount(struct resource *out, unsigned *groups, const struct resource *in,
+                                struct resource *left, unsigned flags, unsigned least) {
+  if (getenv("STANDIN_NO_PARTITION")) return 801;
+  *out = *in;
+  out->sms = least;
+  left->sms = in->sms - least;
+  return 0;
+}
+int cuDevResourceGenerateDesc(void **out, struct resource *in, unsigned count) { *out = in; return 0; }
+int cuGreenCtxCreate(void **out, void *description, int device, unsigned flags) { *out = &green; partitions++; return flags == 1 ? 0 : 1; }
+int cuGreenCtxDestroy(void *context) { partitions--; return context == &green ? 0 : 201; }
+int cuCtxFromGreenCtx(void **out, void *context) { *out = &contexts; return context == &green ? 0 : 201; }
+int cuGreenCtxStreamCreate(void **stream, void *context, unsigned flags, int priority) { *stream = take(8); return context == &green ? 0 : 201; }
+int standin_partitions(void) { return partitions; }
+/* Graphs: a capture counts what is recorded into it; a launch counts itself. */
+static int capturing, recorded, launched;
+int cuStreamBeginCapture_v2(void *stream, int mode) { capturing = 1; recorded = 0; return 0; }
+int cuStreamEndCapture(void *stream, void **graph) { capturing = 0; *graph = take(8); return 0; }
+int cuGraphInstantiateWithFlags(void **out, void *graph, unsigned long long flags) { *out = take(8); return 0; }
+int cuGraphLaunch(void *graph, void *stream) { launched++; return 0; }
+int cuGraphExecDestroy(void *graph) { return give(graph); }
+int cuGraphDestroy(void *graph) { return give(graph); }
+int standin_work(void) { return capturing ? ++recorded : -1; }
+int standin_recorded(void) { return recorded; }
+int standin_launched(void) { return launched; }
 int standin_contexts(void) { return contexts; }
 int standin_buffers(void) { return buffers; }
 

@@ -27,9 +27,16 @@ VARIABLES = {
     "restored": "ITensor",
     "layer": "ILayer",
     "inspector": "EngineInspector",
+    "runtime": "Runtime",
+    "changer": "Refitter",
+    "reader": "OnnxParserRefitter",
 }
 # Names that came with the class that is asked for.
-TOGETHER = {"hardware_compatibility_level": "HardwareCompatibilityLevel", "node_operator": "node_name"}
+TOGETHER = {
+    "hardware_compatibility_level": "HardwareCompatibilityLevel",
+    "node_operator": "node_name",
+    "refit_cuda_engine": "OnnxParserRefitter",
+}
 NOT_TENSORRT = {"__members__", "__version__"}
 
 

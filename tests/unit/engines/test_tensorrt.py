@@ -3,6 +3,7 @@
 import multiprocessing
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -22,7 +23,8 @@ from toolkit.engines import (
 )
 from toolkit.engines.driver import Gpu, driver_problem
 from toolkit.engines.sidecar import Sidecar
-from toolkit.engines.trt_run import check_place, round_to_codes
+from toolkit.engines.trt_binding import round_to_codes
+from toolkit.engines.trt_run import check_place
 from toolkit.errors import EngineError, MissingExtraError
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)")
@@ -178,6 +180,21 @@ def test_unknown_settings_are_noted_or_refused(tiny_path, tmp_path):
         build_engine(tiny_path, tmp_path / "b.plan", RTX.model_copy(update={"dla_core": 0}))
     with pytest.raises(ValueError, match="larger than max_batch"):
         BuildSettings(max_batch=1, typical_batch=2)
+
+
+@no_gpu
+def test_what_needs_a_gpu_or_another_library_is_refused_with_the_reason(tiny_path, tmp_path, monkeypatch):
+    for weights in ("refittable", "stripped"):
+        with pytest.raises(EngineBuildError, match="refittable and stripped plans only where there is a GPU"):
+            build_engine(tiny_path, tmp_path / "e.plan", RTX.model_copy(update={"weights": weights}))
+    with pytest.raises(EngineBuildError, match="lean runtime"):
+        build_engine(tiny_path, tmp_path / "e.plan", RTX.model_copy(update={"portability": "version"}))
+    assert build_engine(tiny_path, tmp_path / "e.plan", RTX.model_copy(update={"portability": "hardware"}))
+    release = Path("/etc/nv_tegra_release")
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self: self == release or exists(self))
+    with pytest.raises(EngineBuildError, match="JetPack does not support version or hardware compatible plans"):
+        build_engine(tiny_path, tmp_path / "e.plan", RTX.model_copy(update={"portability": "hardware"}))
 
 
 def _build(arguments):

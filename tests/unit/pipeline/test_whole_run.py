@@ -18,6 +18,7 @@ DENSE, SLIM, INT8 = (
     "slim-fp32-float-w8-onnxruntime",
     "slim-int8-cpu-w8-onnxruntime",
 )
+WHOLE = "whole-fp32-float-w8-onnxruntime"
 
 
 def stages_that_ran(outcome):
@@ -124,7 +125,7 @@ def test_every_metric_says_where_it_comes_from(finished):
     )
     for name in ("reid.map", "privacy.ssim", "latency.p50", "wire.bytes_raw"):
         measured = [row for row in body["metrics"] if row["name"] == name and row["provenance"] == "measured"]
-        assert {row["variant"] for row in measured} == {DENSE, SLIM, INT8}
+        assert {row["variant"] for row in measured} == {DENSE, SLIM, INT8, WHOLE}
 
 
 def test_wire_bytes_are_the_codes_of_the_cut(finished):
@@ -277,3 +278,18 @@ def test_a_prediction_that_fails_is_left_out_and_said(finished, tmp_path, monkey
     assert read_json(tmp_path / predicted.PREDICTIONS)["rows"] == []
     assert len(context.metrics) == 0
     assert "slim int8 on orin-nano-8gb is not predicted: this module has no such engine" in caplog.text
+
+
+def test_the_whole_network_on_the_device_stands_beside_the_split(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+
+    def value(name, key):
+        return next(metric.value for metric in metrics.find(name, key) if metric.provenance == "measured")
+
+    wire = read_json(finished.run.path("export", "whole", "wire.json"))
+    assert (wire["height"], wire["width"], wire["bits"]) == (1, 1, 8)
+    assert value("wire.bytes_raw", WHOLE) == wire["channels"]
+    assert value("edge.macs", WHOLE) > value("edge.macs", SLIM)
+    assert value("reid.map", WHOLE) == pytest.approx(value("reid.map", SLIM), abs=0.05)
+    assert "whole network on the device" in finished.run.path("report", "report.html").read_text(encoding="utf-8")
+    assert read_json(finished.run.path("build", "variants.json"))["deployed"] == INT8
