@@ -71,8 +71,4 @@ def _outside(data: ReportInput, base: str, metric: Metric, counts: str) -> tuple
 
 def _value(metric: Metric) -> str:
     spread = numbers.spread(metric)
-    return (
-        f"{numbers.text(metric.value, metric.unit)} {spread}"
-        if spread
-        else numbers.text(metric.value, metric.unit)
-    )
+    return numbers.text(metric.value, metric.unit) + (f" ({spread})" if spread else "")

@@ -83,7 +83,15 @@ def path_table(data: ReportInput) -> tuple[Group, ...]:
 
 def _more_names(data: ReportInput) -> list[str]:
     """Leaks by name, certificates and energy, which a run may or may not have."""
-    wanted = ("leak.", "energy.", "power.", "privacy.certificate", "privacy.bound", "quantization.")
+    wanted = (
+        "leak.",
+        "energy.",
+        "power.",
+        "privacy.certificate",
+        "privacy.bound",
+        "privacy.excess",
+        "quantization.",
+    )
     found = {metric.name for metric in data.metrics if metric.name.startswith(wanted)}
     return sorted(name for name in found - set(PATH) if not name.endswith(BESIDE_A_LEAK))
 

@@ -46,6 +46,15 @@ TINY = {
     "check": {"limits": [{"metric": "slim.deviation", "max": 1.0e-3}]},
 }
 
+# What most runs leave out, for the run that is looked at.
+WHOLE_ATTACK = {
+    "references": ["embedding", "shallow", "noise"],
+    "seeds": 2,
+    "augmented": 1,
+    "synthetic": 8,
+    "bounds": {"pictures": 2, "singular_values": 3, "side": 2, "prior": 8, "gram": 2},
+}
+
 
 def start(*arguments: object, before: str = "") -> subprocess.Popen:
     """The command line in a process of its own; ``before`` is Python that runs first."""

@@ -134,6 +134,8 @@ def _add_attacks(metrics: MetricSet) -> None:
         metrics.add(metric("leak.plate.chance", 0.1, variant, protocol="most frequent class"))
         for name, original in (("leak.plate", 0.97), ("leak.occupants", 0.61), ("identity_evidence.colour", 0.94)):
             metrics.add(metric(f"{name}.original", original, variant, protocol="originals"))
+        for name in ("reference.embedding.ssim", "reference.noise.ssim", "excess.r2", "seeds.r2"):
+            metrics.add(metric(f"privacy.{name}", 0.2, variant, protocol=read))
         metrics.add(metric("leak.background.ssim", 0.4, variant, protocol=read))
         metrics.add(metric("leak.background.ssim_floor", 0.3, variant, protocol="mean picture"))
 

@@ -15,6 +15,7 @@ from toolkit.reporting.blocks import Section
 from toolkit.reporting.leaks import leaks
 from toolkit.reporting.path import Row, path_table
 from toolkit.reporting.privacy import privacy
+from toolkit.reporting.references import references
 from toolkit.reporting.words import headline, tiles
 
 
@@ -112,6 +113,19 @@ def test_the_table_of_leaks_tells_what_was_read_and_what_proves_nothing() -> Non
     assert rows["occupants"][4] == "not reported: originals cannot be read"
     assert rows["colour"][6] == "identity evidence"
     assert rows["background, SSIM outside the vehicle"][3] == "0.300 (mean picture)"
+
+
+def test_the_rows_beside_the_anchors() -> None:
+    section = Section("privacy", "Privacy")
+    references(section, make_report())
+    table = next(block for block in section.blocks if block.kind == "table")
+    rows = {row[0]: row for row in table.rows if row[1] == title_of(INT8)}
+    assert len(rows) == 4
+    assert rows["excess leakage: wire minus embedding"][3] == "0.200"
+    assert rows["the deployed wire with private noise"][4:] == ("0.200", "codes")
+    empty = Section("privacy", "Privacy")
+    references(empty, ReportInput("x", MetricSet(), variants=VARIANTS))
+    assert not empty.blocks
 
 
 def test_no_table_of_leaks_where_none_was_looked_for() -> None:
