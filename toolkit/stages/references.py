@@ -16,7 +16,7 @@ from toolkit.runs import CHECKPOINTS
 from toolkit.stages.base import Context
 from toolkit.stages.build import cloud_path, codes_of, deployed_variant, open_encoder, running_variants
 from toolkit.stages.data import RunData
-from toolkit.stages.export import load_network, wire_of
+from toolkit.stages.export import WHOLE, load_network, wire_of
 from toolkit.stages.train import STEP_PICTURES
 from toolkit.variants import Variant
 
@@ -32,6 +32,8 @@ def measure_references(
     context: Context, data: RunData, splits: Any, results: dict[str, AttackResult], reference: Any
 ) -> None:
     """Attack what else could have been sent with the run's own attackers, and add the rows.
+
+    What the wire gives away beyond the embedding is told in any case where the whole network is a variant of the run.
 
     Args:
         context: of the attack stage.
@@ -52,6 +54,11 @@ def measure_references(
         if name == "embedding" and results[deployed].measurable(reference)[0]:
             metrics += excess_metrics(results[deployed], found, context.machine)
         for metric in metrics:
+            context.metrics.add(metric)
+    whole = next((key for key in results if Variant.from_key(key).network == WHOLE), None)
+    can_tell = results[deployed].measurable(reference)[0]
+    if whole is not None and can_tell and "embedding" not in context.settings.attack.rows():
+        for metric in excess_metrics(results[deployed], results[whole], context.machine):
             context.metrics.add(metric)
 
 
