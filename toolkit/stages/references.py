@@ -33,7 +33,7 @@ def measure_references(
 ) -> None:
     """Attack what else could have been sent with the run's own attackers, and add the rows.
 
-    What the wire gives away beyond the embedding is told in any case where the whole network is a variant of the run.
+    What the wire gives away beyond the embedding is told wherever the whole network is a variant of the run.
 
     Args:
         context: of the attack stage.
