@@ -2,8 +2,9 @@
 
 A trained decoder always trails the edge half that runs away from it: in tier 1 the training adversary believed in
 an R2 of 0.17 where an independent attacker, and plain ridge regression already, reached 0.5. Ridge regression has
-no such gap: its solution is a function of the batch, and the gradient goes through it. Each position of the feature
-predicts its own patch of the picture, coarsened; weights are fitted on half of the batch and judged on the other half.
+no such gap: its solution is a function of the batch, and the gradient goes through it. Each position of the
+feature predicts its own patch of the picture, coarsened; weights are fitted on one half of the batch and judged on
+the other.
 """
 
 from __future__ import annotations
