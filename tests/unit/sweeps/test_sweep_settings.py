@@ -124,3 +124,13 @@ def test_sweeps_of_one_folder_take_over_each_others_jobs():
     assert first.settings.name == second.settings.name
     keys, more = ({unit.name: sweep.key(unit) for unit in sweep.units} for sweep in (first, second))
     assert keys.items() <= more.items() and len(more) > len(keys)
+
+
+def test_the_order_of_the_methods_does_not_change_the_scale(tmp_path):
+    methods = {"dense": {}, "narrow": {"set": {"model": {"bottleneck": 4}}}}
+    turned = dict(reversed(methods.items()))
+    keys, others = (
+        {unit.name: sweep.key(unit) for unit in sweep.units}
+        for sweep in (Sweep(tmp_path, sweep_of(methods=one)) for one in (methods, turned))
+    )
+    assert keys == others
