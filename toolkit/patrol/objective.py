@@ -17,9 +17,10 @@ from torch import Tensor
 from toolkit.models.network import ReidNet
 from toolkit.patrol.adversary import Adversary
 from toolkit.patrol.data import Batch, TrainingData
+from toolkit.patrol.linear import linear_error
 from toolkit.patrol.lipschitz import block_gains, gaussian_perturbation, lipschitz_term, same_statistics
 from toolkit.patrol.nopeek import distance_correlation
-from toolkit.patrol.settings import LipschitzSettings, NoPeekSettings, TrainSettings
+from toolkit.patrol.settings import LinearSettings, LipschitzSettings, NoPeekSettings, TrainSettings
 from toolkit.reid.losses import task_loss
 from toolkit.wire import WireFormat
 from toolkit.wire.tensors import quantize_ste
@@ -60,6 +61,7 @@ class Objective:
         noise: standard deviation in wire steps of the noise before the quantizer.
         dropout: part of the values that are sent as zero.
         nopeek: None leaves the term out.
+        linear: None leaves the term out.
         data: source of counterfactual pictures.
         device: where the network is.
     """
@@ -75,12 +77,13 @@ class Objective:
         noise: float = 0.0,
         dropout: float = 0.0,
         nopeek: NoPeekSettings | None = None,
+        linear: LinearSettings | None = None,
         data: TrainingData | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.net, self.train, self.fmt = net, train, fmt
         self.lipschitz, self.adversary, self.noise = lipschitz, adversary, noise
-        self.dropout, self.nopeek = dropout, nopeek
+        self.dropout, self.nopeek, self.linear = dropout, nopeek, linear
         self.data = data
         self.device = device or torch.device("cpu")
 
@@ -111,6 +114,10 @@ class Objective:
                 correlation = distance_correlation(pictures, sent)
                 terms.losses["nopeek"] = self.nopeek.weight * correlation
                 terms.facts["nopeek.correlation"] = float(correlation.detach())
+            if self.linear is not None:
+                error = linear_error(sent, pictures, self.linear.side, self.linear.ridge)
+                terms.losses["linear"] = -self.linear.beta * error.clamp(max=self.linear.ceiling).mean()
+                terms.facts["linear.error"] = float(error.detach().mean())
             if self.lipschitz is not None:
                 self._add_lipschitz(terms, batch, pictures, self.lipschitz)
         if self.adversary is not None:

@@ -139,6 +139,22 @@ class NoPeekSettings(_Settings):
     weight: float = Field(default=1.0, gt=0)
 
 
+class LinearSettings(_Settings):
+    """The linear adversary in closed form (``toolkit.patrol.linear``); ours.
+
+    Attributes:
+        beta: weight of the reward for its error.
+        ceiling: relative error after which more is not rewarded.
+        side: of a position's patch after coarsening, in values.
+        ridge: of the regression.
+    """
+
+    beta: float = Field(default=2.0, gt=0)
+    ceiling: float = Field(default=1.0, gt=0)
+    side: int = Field(default=4, ge=1, le=16)
+    ridge: float = Field(default=0.01, gt=0)
+
+
 class LatencyBudget(_Settings):
     """What the edge half may take on a Jetson, *predicted* (``targets.jetson.predictor``), never measured.
 
@@ -214,6 +230,7 @@ class DefenceSettings(_Settings):
         dropout: part of the feature's values that are sent as zero, drawn anew for every picture, in training and
             on the device (He, Zhang, Lee, IoT Journal 2020); the others are scaled up.
         nopeek: the distance correlation term.
+        linear: the linear adversary.
     """
 
     train: TrainSettings = TrainSettings()
@@ -222,12 +239,13 @@ class DefenceSettings(_Settings):
     noise: float = Field(default=0.0, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     nopeek: NoPeekSettings | None = None
+    linear: LinearSettings | None = None
 
     @model_serializer(mode="wrap")
     def _without_baselines(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Settings without them keep the hash that they had before they could be named."""
         absent = {"dropout"} if not self.dropout else set()
-        absent |= {"nopeek"} if self.nopeek is None else set()
+        absent |= {name for name in ("nopeek", "linear") if getattr(self, name) is None}
         return {name: value for name, value in handler(self).items() if name not in absent}
 
 

@@ -144,6 +144,7 @@ def _run(
                 noise=settings.noise,
                 dropout=settings.dropout,
                 nopeek=settings.nopeek,
+                linear=settings.linear,
                 data=data,
                 device=device,
             ),

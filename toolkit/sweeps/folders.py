@@ -153,7 +153,7 @@ def _units(sweep: SweepSettings) -> tuple[Unit, ...]:
     for job in jobs:
         name = dense_name(job.settings)
         dense.setdefault(name, Unit("dense", name, job.settings.model_copy(update={"name": name}), ("data",)))
-    start = next(iter(dense))
+    start = dense_name(next(job.settings for job in jobs if job.method == sweep.reference))
     units.append(dense[start])
     anchors = first.model_copy(update={"name": "anchors", "seed": sweep.data_seed})
     units.append(Unit("anchors", "anchors", anchors, ("data", start)))

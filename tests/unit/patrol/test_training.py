@@ -33,7 +33,8 @@ def test_dense_training_learns_and_logs(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len(lines) == len(history.curves["loss.total"])
     assert set(lines[0]["values"]) >= {"loss.identity", "loss.triplet", "loss.total", "learning_rate", "gradient"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "state-000008"]
+    names = {path.name for path in tmp_path.iterdir()} - {"tensorboard"}
+    assert names == {"log.jsonl", "state-000008"}
 
 
 def test_patrol_training_meets_the_budget_and_logs_every_term(tmp_path):

@@ -105,9 +105,32 @@ def test_a_circle_of_extensions_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["configs/tier1", *(f"benchmarks/patrol/{n}" for n in ("forms", "baselines", "ablation", "depth"))]
+    "name",
+    [
+        "configs/tier1",
+        *(f"benchmarks/patrol/{n}" for n in ("forms", "baselines", "improved", "ablation", "depth")),
+    ],
 )
 def test_the_sweeps_of_the_repository_can_be_read(name):
     root = Path(__file__).resolve().parents[3]
     sweep = load_sweep(root / f"{name}.yaml")
     assert len(Sweep(Path("none"), sweep).jobs) >= 8
+
+
+def test_sweeps_of_one_folder_take_over_each_others_jobs():
+    root = Path(__file__).resolve().parents[3]
+    first = Sweep(Path("none"), load_sweep(root / "configs/tier1.yaml"))
+    second = Sweep(Path("none"), load_sweep(root / "benchmarks/patrol/improved.yaml"))
+    assert first.settings.name == second.settings.name
+    keys, more = ({unit.name: sweep.key(unit) for unit in sweep.units} for sweep in (first, second))
+    assert keys.items() <= more.items() and len(more) > len(keys)
+
+
+def test_the_order_of_the_methods_does_not_change_the_scale(tmp_path):
+    methods = {"dense": {}, "narrow": {"set": {"model": {"bottleneck": 4}}}}
+    turned = dict(reversed(methods.items()))
+    keys, others = (
+        {unit.name: sweep.key(unit) for unit in sweep.units}
+        for sweep in (Sweep(tmp_path, sweep_of(methods=one)) for one in (methods, turned))
+    )
+    assert keys == others
