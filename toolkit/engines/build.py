@@ -114,6 +114,7 @@ def _tensorrt(model: bytes, settings: BuildSettings) -> _Built:
     facts: dict[str, Any] = {
         "version": plan.version,
         "weights": settings.weights,
+        "workspace_mb": plan.workspace_mb,
         "emulated": plan.emulated,
         "typing": plan.typing,
         "wire_output": plan.wire_output,
