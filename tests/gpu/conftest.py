@@ -52,7 +52,7 @@ def known(models):
 
 @pytest.fixture(scope="session")
 def built(tensorrt, models, known, tmp_path_factory):
-    """(engine, name of its model) for each precision that this TensorRT builds; a text for one that it does not."""
+    """(engine, name of its model) for each precision that this TensorRT builds; why, for one that it does not."""
     folder = tmp_path_factory.mktemp("engines")
     engines = {}
     for precision, name in sources(tensorrt).items():
