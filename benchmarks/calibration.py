@@ -5,8 +5,10 @@
 Reads a finished ``export`` stage: same FP32 edge half, same calibration pictures (training split, balanced), same
 wire for all. Every calibration runs in a process of its own, methods interleaved within each repeat. Quality is
 measured on test pictures: cosine and SQNR of the decoded wire against the FP32 feature, and mAP through the
-FP32 cloud half. ``--modelopt PYTHON`` names the interpreter of an environment with nvidia-modelopt (it also needs
-onnxslim, onnx-graphsurgeon, lief, cppimport, and onnxconverter-common without its dependencies).
+FP32 cloud half; what INT8 loses in mAP is told with its paired interval, before and after fine-tuning.
+``--modelopt PYTHON`` names the interpreter of an environment with nvidia-modelopt (it also needs onnxslim,
+onnx-graphsurgeon, lief, cppimport, and onnxconverter-common without its dependencies).
+``python -m benchmarks.calibration_backbones`` makes the runs and does this for each.
 """
 
 from __future__ import annotations
@@ -28,65 +30,22 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from benchmarks.calibration_loss import losses
+from benchmarks.calibration_run import Run
 from benchmarks.calibration_table import markdown
 from benchmarks.calibration_worker import FORWARD
-from calibration import acceptance, choose_pictures, coverage, lint
+from calibration import acceptance, coverage, lint
 from calibration.agreement import fidelity
 from calibration.prepare import prepare
 from calibration.session import open_session, run_all
 from calibration.suffix import activations_of
 from toolkit.device import describe_machine
-from toolkit.reid.ranking import evaluate
 
 OURS = ("ours-auto", "ours-mse", "ours-minmax", "ours-entropy", "ours-percentile")
 PEERS = ("ort-minmax", "ort-entropy", "ort-percentile")
 MODELOPT = ("modelopt-max", "modelopt-entropy")
 FIDELITY_PICTURES = 256
 TIMED = 200
-
-
-class Run:
-    """What the benchmark reads of a run folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        index = json.loads((folder / "data" / "index.json").read_text(encoding="utf-8"))
-        self.pictures = folder / "data" / "pictures.npy"
-        self.identities, self.cameras = np.asarray(index["identities"]), np.asarray(index["cameras"])
-        self.rows = {name: np.asarray(rows, np.int64) for name, rows in index["rows"].items()}
-        self.protocol = index["protocol"]
-        self.test = np.union1d(self.rows["query"], self.rows["gallery"])
-
-    def half(self, network: str, half: str) -> Path:
-        return self.folder / "export" / network / f"{half}.onnx"
-
-    def batch(self, rows: np.ndarray) -> np.ndarray:
-        pictures = np.load(self.pictures, mmap_mode="r", allow_pickle=False)[rows]
-        return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
-
-    def chosen(self, count: int) -> np.ndarray:
-        train = self.rows["train"]
-        picked = choose_pictures(self.identities[train].tolist(), self.cameras[train].tolist(), count, 0)
-        return np.sort(train[picked])
-
-    def mean_average_precision(self, cloud: Any, codes: np.ndarray) -> float:
-        size = 64
-        parts = [cloud.run(None, {"wire": codes[i : i + size]})[0] for i in range(0, len(codes), size)]
-        embeddings = np.concatenate(parts)
-        query, gallery = (np.searchsorted(self.test, self.rows[name]) for name in ("query", "gallery"))
-        names, cameras = self.identities[self.test], self.cameras[self.test]
-        ranking = evaluate(
-            embeddings[query],
-            embeddings[gallery],
-            names[query].tolist(),
-            names[gallery].tolist(),
-            cameras[query].tolist(),
-            cameras[gallery].tolist(),
-            self.protocol,
-            self.test[query],
-            self.test[gallery],
-        )
-        return float(ranking.map)
 
 
 def main() -> None:
@@ -109,6 +68,7 @@ def main() -> None:
         for count in options.counts:
             with tempfile.TemporaryDirectory() as folder:
                 report["calibrations"] += _one_setting(run, network, count, methods, options, Path(folder))
+    report["losses"] = [row for name in options.networks for row in losses(run, name, options)]
     report["latency"] = _latency(run, options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -125,6 +85,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory-gib", type=float, default=6.0, help="limit of one calibration")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--finetune-epochs", type=int, default=4, help="of fine-tuning; 0: none")
     parser.add_argument("--modelopt", help="interpreter of an environment with nvidia-modelopt")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()

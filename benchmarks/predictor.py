@@ -67,7 +67,8 @@ def main() -> None:
         "rows": table,
     }
     (RESULTS / "predictor.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "predictor.md").write_text(markdown(rows, held_out, spreads, final), encoding="utf-8")
+    strict = {how: _inside_strictly(rows, held_out, how) for how in LEAVE_OUT}
+    (RESULTS / "predictor.md").write_text(markdown(rows, held_out, spreads, final, strict), encoding="utf-8")
     scatter(rows, held_out, RESULTS / "predictor.png")
 
 
@@ -84,15 +85,40 @@ def _leave_out(rows: list[Row], key: Callable[[Row], str], start: fitting.Fit) -
 
 def _spreads(rows: list[Row], held_out: dict[str, np.ndarray]) -> dict[str, float]:
     """Half width of the 90 % interval of a logarithm, by generation, pooled over the ways of leaving out."""
-    observed = np.log([row.ms for row in rows])
-    errors = np.concatenate([np.abs(np.log(predicted) - observed) for predicted in held_out.values()])
-    own = [fitting.FAMILY_OF[find_module(row.module).generation] for row in rows]
-    families = np.array(own * len(held_out))
-    widths = {name: float(np.quantile(errors[families == name], COVERAGE)) for name in fitting.FAMILIES}
+    widths = {name: _width(rows, held_out, np.array(_families(rows)) == name) for name in fitting.FAMILIES}
     return {
         "maxwell": widths["cuda_cores"], "pascal": widths["cuda_cores"], "volta": widths["volta"],
         "ampere": widths["ampere"], "blackwell": max(widths.values()) + WIDER_WITHOUT_ROWS,
     }  # fmt: skip
+
+
+def _families(rows: list[Row]) -> list[str]:
+    return [fitting.FAMILY_OF[find_module(row.module).generation] for row in rows]
+
+
+def _width(rows: list[Row], held_out: dict[str, np.ndarray], chosen: np.ndarray) -> float:
+    observed = np.log([row.ms for row in rows])
+    errors = [np.abs(np.log(predicted) - observed)[chosen] for predicted in held_out.values()]
+    return float(np.quantile(np.concatenate(errors), COVERAGE))
+
+
+def _inside_strictly(rows: list[Row], held_out: dict[str, np.ndarray], how: str) -> float:
+    """Share of rows in an interval whose width, too, comes from none of their like."""
+    observed = np.log([row.ms for row in rows])
+    errors = np.abs(np.log(held_out[how]) - observed)
+    names = np.array([LEAVE_OUT[how](row) for row in rows])
+    families = np.array(_families(rows))
+    inside = [
+        errors[i]
+        <= _width(rows, held_out, _known((families == families[i]) & (names != names[i]), names != names[i]))
+        for i in range(len(rows))
+    ]
+    return float(np.mean(inside))
+
+
+def _known(own: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The rows of one generation without their like, or those of all where that leaves none."""
+    return own if own.any() else others
 
 
 def _content(rows: list[Row], final: fitting.Fit, spreads: dict[str, float]) -> dict[str, object]:

@@ -27,10 +27,10 @@ FAMILY_OF = {"maxwell": "cuda_cores", "pascal": "cuda_cores", "volta": "volta", 
 NAMES = tuple(field.name for field in fields(Coefficients))
 PRIOR = {
     "fp32": (0.5, 0.3, 0.1), "fp16": (0.55, 0.4, 0.4), "int8": (0.5, 0.4, 0.15), "tile": (24, 0.5, 0.2),
-    "depth": (48, 0.6, 0.3), "winograd": (1.5, 0.3, 0.2), "depthwise": (0.3, 0.5, 0.4),
+    "depth": (48, 0.6, 0.3), "winograd": (1.5, 0.3, 0.2), "product": (1.0, 0.3, 0.1), "depthwise": (0.3, 0.5, 0.4),
     "bandwidth": (0.7, 0.2, 0.12), "cached": (0.6, 0.2, 0.1), "launch": (6.0, 0.5, 0.6),
     "launch_int8": (3.0, 0.5, 0.25), "host": (2.0, 0.6, 0.2), "copy": (0.6, 0.4, 0.2), "smooth": (0.4, 0.6, 0.3),
-    "reformat": (0.6, 0.3, 0.1), "fixed": (0.03, 0.5, 0.2),
+    "reformat": (0.6, 0.3, 0.1), "window": (0.5, 0.7, 0.2), "fixed": (0.03, 0.5, 0.2),
 }  # fmt: skip
 """Common value, spread of its logarithm, spread of a generation's deviation from it."""
 

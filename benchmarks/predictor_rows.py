@@ -13,15 +13,16 @@ from pathlib import Path
 
 import onnx
 
-from benchmarks.predictor_models import classifiers, detectors
-from targets.jetson.catalogue import find_module
+from benchmarks.predictor_models import classifiers, detectors, segmenters, transformers
+from targets.jetson.catalogue import Module, PowerMode, find_module
 
+WHOLE_PROCESS_MIB = 600
 ELIGIBLE = Path(__file__).parent / "data" / "predictor_eligible.csv"
 FIELDS = (
     "model", "input", "precision", "batch", "device", "power_mode", "gpu_mhz", "emc_mhz", "engine", "metric",
     "value", "unit", "p50_ms", "power_w", "power_scope", "software", "quality", "source",
 )  # fmt: skip
-ADDED = ("eligible", "reason", "graph", "module", "sms", "ghz", "gbps", "documented", "ms", "group")
+ADDED = ("eligible", "reason", "graph", "module", "sms", "ghz", "gbps", "documented", "ms", "group", "memory_mib")
 
 MODULES = {
     "Xavier NX 8GB": "xavier-nx-8gb", "Xavier NX": "xavier-nx-8gb", "AGX Orin 64GB": "agx-orin-64gb",
@@ -39,8 +40,14 @@ LICENCES = {
     "yolov10": "defined in AGPL-3.0 code only", "yolov5": "defined in AGPL-3.0 code only",
     "yolov9": "original is GPL-3.0; not rebuilt", "yolov7": "original is GPL-3.0; not rebuilt",
     "fastsam": "defined in AGPL-3.0 code only", "segform": "licence forbids commercial use",
-    "efficientformer": "not rebuilt", "pidnet": "not rebuilt", "movilevit": "not rebuilt",
-    "vit-tiny": "not rebuilt",
+    "rtmpose": "its source switched TF32 off, which FP32 engines use unless told otherwise",
+    "rtmw": "its source switched TF32 off in FP32, and the clock moved during the run (310 MHz is a mean)",
+    "rf-detr": "size not stated",
+}  # fmt: skip
+
+ALIASES = {
+    "movilevit_s": "mobilevit_s", "depthanythingv2 vit_s": "depth_anything_v2_s",
+    "depthanythingv2 vit_b": "depth_anything_v2_b",
 }  # fmt: skip
 
 
@@ -52,6 +59,8 @@ class Row:
         graph: key of :func:`build`.
         sms, ghz, gbps: the state it names, or the module's highest where it names none.
         documented: clocks are stated, or locked at their highest.
+        watts: at the supply of the development kit, where they were measured there.
+        memory_mib: that the GPU took for the network, where a source gives it.
         group: source, for leave-one-source-out.
     """
 
@@ -66,6 +75,7 @@ class Row:
     group: str
     watts: float | None
     model: str
+    memory_mib: float | None
 
 
 def build(key: str) -> onnx.ModelProto:
@@ -98,6 +108,11 @@ BUILDERS: dict[str, Callable[[str], onnx.ModelProto]] = {
     "ssd_mobilenet": _square(lambda s: detectors.ssd_mobilenet(s, 91)),
     "ssd_resnet34": _square(lambda s: detectors.ssd_resnet34(s, 81)),
     "retinanet": _square(lambda s: detectors.retinanet(s, 264)),
+    **{f"depth_anything_v2_{k}": _square(lambda s, k=k: transformers.depth_anything_v2(k, s)) for k in "sb"},
+    "vit_tiny": _square(lambda s: transformers.vit_tiny(s, 3)),
+    "efficientformer_l1": _square(lambda s: transformers.efficientformer_l1(s, 3)),
+    "mobilevit_s": _square(lambda s: transformers.mobilevit_s(s, 3)),
+    "pidnet_s": _square(lambda s: segmenters.pidnet_s(s, 35)),
     "fcn_resnet18": _fcn,
 }
 
@@ -111,6 +126,7 @@ def graph_key(model: str, size: str) -> str | None:
     name = re.sub(r"^mobilenetv3", "mobilenet_v3", name)
     if name.startswith("yolox"):
         name = "yolox_" + name[-1]
+    name = ALIASES.get(name, name)
     match = re.search(r"x(\d+)x\1$", size)
     return f"{name}@{match[1]}" if match and name in BUILDERS else None
 
@@ -145,6 +161,8 @@ def state(row: dict[str, str]) -> tuple[float, float, float, bool]:
     said = row["power_mode"]
     documented = bool(row["gpu_mhz"]) or any(word in said for word in ("MaxP", "jetson_clocks", "MAX-N", "MAXN"))
     documented = documented and "assumed" not in said
+    if said.startswith("MODE_15W_DESKTOP"):
+        return _in_mode(module.mode("15W_DESKTOP"), module)
     mode = module.mode("MAXN_SUPER" if "Super" in row["device"] or "SUPER" in said else None)
     if mode.configuration == "standard":
         best = [m for m in module.modes if m.configuration == "standard" and m.gpu_mhz]
@@ -152,6 +170,12 @@ def state(row: dict[str, str]) -> tuple[float, float, float, bool]:
     ghz = float(row["gpu_mhz"] or mode.gpu_mhz or 0) / 1000
     emc = float(row["emc_mhz"] or mode.emc_mhz or 0)
     return mode.sms, ghz, emc * 2 * module.value("memory_bus_bits") / 8 / 1000, documented
+
+
+def _in_mode(mode: PowerMode, module: Module) -> tuple[float, float, float, bool]:
+    """State of a row that names its mode but left the clocks to the governor; its clocks may be unverified."""
+    gbps = float(mode.emc_mhz or 0) * 2 * module.value("memory_bus_bits") / 8 / 1000
+    return mode.sms, float(mode.gpu_mhz or 0) / 1000, gbps, False
 
 
 def milliseconds(row: dict[str, str]) -> float:
@@ -178,8 +202,15 @@ def freeze(raw: Path, out: Path = ELIGIBLE) -> None:
                     "graph": graph_key(row["model"], row["input"]), "module": MODULES[row["device"]], "sms": sms,
                     "ghz": round(ghz, 5), "gbps": round(gbps, 2), "documented": int(documented),
                     "ms": round(milliseconds(row), 5), "group": group(row["source"]),
+                    "memory_mib": memory(row["notes"]),
                 }  # fmt: skip
             writer.writerow({**kept, **added})
+
+
+def memory(notes: str) -> str:
+    """MiB of GPU memory that a note gives; on JetPack 4 that counts the whole process, and is left out."""
+    found = re.search(r"GPU mem ([\d.]+) MB", notes)
+    return found[1] if found and float(found[1]) < WHOLE_PROCESS_MIB else ""
 
 
 def group(source: str) -> str:
@@ -192,7 +223,7 @@ def group(source: str) -> str:
 
 def family(model: str) -> str:
     """Models of one design in several sizes, and SSD or FCN with their backbones."""
-    known = ("resnet", "vgg", "yolox", "mixnet", "mobilenet", "squeezenet")
+    known = ("resnet", "vgg", "yolox", "mixnet", "mobilenet", "squeezenet", "depth_anything")
     return next((name for name in known if name in model), model)
 
 
@@ -206,5 +237,12 @@ def _row(row: dict[str, str]) -> Row:
     return Row(
         row["graph"], row["precision"].lower(), row["module"], float(row["sms"]), float(row["ghz"]),
         float(row["gbps"]), row["documented"] == "1", float(row["ms"]), row["group"],
-        float(row["power_w"]) if row["power_w"] else None, row["graph"].split("@")[0],
+        _wall_watts(row), row["graph"].split("@")[0],
+        float(row["memory_mib"]) if row["memory_mib"] else None,
     )  # fmt: skip
+
+
+def _wall_watts(row: dict[str, str]) -> float | None:
+    """Power at the supply, as MLPerf measures it; sums of rails lack what the rails do not see."""
+    measured = bool(row["power_w"]) and row["group"] == "mlcommons"
+    return float(row["power_w"]) if measured else None

@@ -12,6 +12,7 @@ if find_spec("onnx") is not None:
     from calibration.acceptance import Acceptance, acceptance, refusals
     from calibration.cache import CalibrationCache, cache_key, read_cache, write_cache
     from calibration.drift import Drift, feature_drift, pooled_features
+    from calibration.learned import learned
     from calibration.lint import Coverage, Finding, coverage, lint
     from calibration.pictures import (
         PictureLimits,
@@ -51,6 +52,7 @@ __all__ = [
     "choose_pictures",
     "coverage",
     "feature_drift",
+    "learned",
     "lint",
     "picture_list_hash",
     "place",

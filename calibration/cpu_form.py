@@ -4,7 +4,8 @@ ONNX Runtime fuses a convolution into QLinearConv only when QuantizeLinear follo
 UINT8. So a pair stands behind every convolution and addition *before* its activation, with the scale that the
 plan gives the activation's output; Relu and Clip become bounds on the codes. Codes are stored as UINT8: with
 zero point 128 where they are signed (the same codes, shifted), with zero point 0 and at most 127 where the
-activation is not negative. The values are those of the INT8 codes of the other forms. Biases are INT32.
+activation is not negative. The values are those of the INT8 codes of the other forms. Biases are INT32. A first
+layer with a large kernel runs on 2x2 blocks (``calibration.stem``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from calibration.graph import Graph, opset_of
 from calibration.placement import Layer, Plan
 from calibration.prepare import Prepared
 from calibration.scales import Scales, weight_codes
+from calibration.stem import BLOCK, BlockedStem, blocked_stem
 from calibration.table import TABLE
 from calibration.writer import Writer
 
@@ -87,6 +89,8 @@ class _CpuWriter:
         self._joins = {join.node for join in plan.joins}
         self._reads: dict[str, str] = {}
         self._zeros: dict[str, int] = {}
+        self._late: dict[str, tuple[int, int]] = {}
+        self._stem = blocked_stem(prepared, plan)
         self._done: set[str] = set()
 
     def write(self) -> onnx.ModelProto:
@@ -102,13 +106,15 @@ class _CpuWriter:
         out = node.output[0]
         if node.name in self._layers:
             self._weights(self._layers[node.name], inputs)
-        self._writer.copy(node, inputs)
+        blocked = self._stem is not None and node.name == self._stem.node
+        self._writer.copy(_with_attributes(node, self._stem) if blocked and self._stem else node, inputs)
         joined = node.name in self._joins and all(name in self._reads for name in node.input)
         if node.name in self._layers or joined:
             self._finish(out)
         elif node.op_type in TABLE.share_scale and node.input[0] in self._zeros and out in self._stops:
             zeros = [self._zeros.get(name, SHIFT) for name in node.input if name not in self._graph.constants]
-            self._end(out, out, max(zeros), -max(zeros), 255 - max(zeros))
+            low, high = self._late.get(node.input[0], (-max(zeros), 255 - max(zeros)))
+            self._end(out, out, max(zeros), low, high)
         elif out in self._points:
             self._pair(out, out)
 
@@ -137,9 +143,20 @@ class _CpuWriter:
             return
         scale, zero_point = np.asarray(self._scale(tensor), np.float32), np.asarray(zero, np.uint8)
         codes = self._writer.quantize(tensor, scale, zero_point, source)
-        codes = self._bound(tensor, codes, zero, low, high)
+        if self._before_pool(tensor):
+            self._late[tensor] = (low, high)
+        else:
+            codes = self._bound(tensor, codes, zero, low, high)
+        if self._stem is not None and tensor == self._stem.tensor:
+            blocks = {"blocksize": BLOCK}
+            codes = self._writer.node("SpaceToDepth", [codes], f"{tensor}.blocks", f"{tensor}.rearrange", **blocks)
         self._reads[tensor] = self._writer.dequantize(tensor, codes, scale, zero_point)
         self._zeros[tensor] = zero
+
+    def _before_pool(self, tensor: str) -> bool:
+        """Whether only a maximum pool with codes of its own reads it: then the pool's fewer codes are bounded."""
+        reader = self._graph.only_reader(tensor)
+        return reader is not None and reader.op_type == "MaxPool" and reader.output[0] in self._points
 
     def _bound(self, tensor: str, codes: str, zero: int, low: int, high: int) -> str:
         """Clip UINT8 codes where the type alone does not do it."""
@@ -175,7 +192,7 @@ class _CpuWriter:
         value, scale = self._graph.constants[layer.weight], self._scales.weights[layer.node]
         stem = f"{layer.node}.weight"
         names = [
-            self._writer.constant(f"{stem}.codes", weight_codes(value, scale, layer.axis)),
+            self._writer.constant(f"{stem}.codes", self._weight_codes(layer, value, scale)),
             self._writer.constant(f"{stem}.scale", scale),
             self._writer.constant(f"{stem}.zero_point", np.zeros(scale.shape, np.int8)),
         ]
@@ -190,6 +207,10 @@ class _CpuWriter:
             return
         inputs[roles.bias :] = [self._bias(layer, bias.reshape(-1).astype(np.float64), scale)]
 
+    def _weight_codes(self, layer: Layer, value: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        codes = weight_codes(value, scale, layer.axis)
+        return self._stem.weight(codes) if self._stem is not None and layer.node == self._stem.node else codes
+
     def _bias(self, layer: Layer, bias: np.ndarray, weight_scale: np.ndarray) -> str:
         scale = (np.float32(self._scales.activations[layer.input]) * weight_scale).astype(np.float32)
         limit = 2**31 - 1
@@ -201,3 +222,13 @@ class _CpuWriter:
             self._writer.constant(f"{stem}.zero_point", np.zeros(scale.shape, np.int32)),
         ]
         return self._writer.node("DequantizeLinear", names, f"{stem}.dequantized", f"{stem}.dequantize", axis=0)
+
+
+def _with_attributes(node: onnx.NodeProto, stem: BlockedStem) -> onnx.NodeProto:
+    """A copy of the convolution with the attributes that it has on blocks."""
+    changed = stem.attributes()
+    copy = onnx.NodeProto.FromString(node.SerializeToString())
+    kept = [item for item in node.attribute if item.name not in changed]
+    del copy.attribute[:]
+    copy.attribute.extend([*kept, *(onnx.helper.make_attribute(name, value) for name, value in changed.items())])
+    return copy

@@ -233,6 +233,11 @@ def _room_for_bias(
 ) -> tuple[np.ndarray, str]:
     position = TABLE.weighted[layer.operator].bias
     bias = None if position is None else prepared.graph.constant(prepared.graph.nodes[layer.node], position)
+    return with_room_for_bias(scale, bias, input_scale)
+
+
+def with_room_for_bias(scale: np.ndarray, bias: np.ndarray | None, input_scale: float) -> tuple[np.ndarray, str]:
+    """Weight scales under which ``bias / (input scale * weight scale)`` fits into 32 bits, and what was raised."""
     if bias is None or bias.size != scale.size:
         return scale, ""
     least = np.abs(bias.reshape(-1).astype(np.float64)) / (input_scale * 2**30)

@@ -18,7 +18,7 @@ from calibration.graph import opset_of
 from calibration.half import to_half
 from calibration.placement import Layer, Plan, Point
 from calibration.prepare import Prepared
-from calibration.scales import Scales, weight_codes
+from calibration.scales import Scales, clip_weight, weight_codes
 from calibration.table import TABLE
 from calibration.writer import Writer
 
@@ -109,7 +109,9 @@ def _weight(
     zero = np.zeros(scale.shape, dtype=np.int8)
     names = [writer.constant(f"{stem}.scale", scale), writer.constant(f"{stem}.zero_point", zero)]
     if style == "float_pair":
-        source = writer.constant(layer.weight, value)
+        clipped = clip_weight(value, scale, layer.axis)
+        name = layer.weight if np.array_equal(clipped, value) else f"{stem}.clipped"
+        source = writer.constant(name, clipped)
         codes = writer.node(
             "QuantizeLinear", [source, *names], f"{stem}.codes", f"{stem}.quantize", axis=layer.axis
         )

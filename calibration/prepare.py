@@ -6,14 +6,21 @@ BatchNormalization directly behind a convolution is folded into it. Nothing else
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
-from calibration.errors import DynamicShapeError, ModelFileError, UnsupportedOperatorError, WireEndError
+from calibration.errors import (
+    DynamicShapeError,
+    ModelFileError,
+    SettingsError,
+    UnsupportedOperatorError,
+    WireEndError,
+)
 from calibration.fold import fold_batch_norms
 from calibration.graph import Graph, dimensions, opset_of
 from calibration.table import TABLE
@@ -130,6 +137,23 @@ def prepare(source: onnx.ModelProto | bytes | str | Path) -> Prepared:
     except shape_inference.InferenceError as error:
         raise DynamicShapeError(f"shapes cannot be inferred: {str(error).strip().splitlines()[0]}") from error
     return Prepared(Graph.of(model), model.graph.input[0].name, shape, wire, folded)
+
+
+def with_constants(prepared: Prepared, values: Mapping[str, np.ndarray]) -> Prepared:
+    """The same network with other values of some initializers (weights that were trained further).
+
+    Raises:
+        SettingsError: no such initializer, or a value of another shape.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(prepared.model)
+    found = {item.name: item for item in model.graph.initializer}
+    for name, value in values.items():
+        known = prepared.graph.constants.get(name)
+        if name not in found or known is None or known.shape != value.shape:
+            raise SettingsError(f"{name!r} with shape {value.shape} is no weight of this network; train this one")
+        found[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value.astype(known.dtype)), name))
+    return replace(prepared, graph=Graph.of(model))
 
 
 def _check_operators(model: onnx.ModelProto) -> None:

@@ -43,6 +43,8 @@ class Quantized:
         fidelity: form -> codes against the FP32 feature on the probe pictures.
         cache: TensorRT calibration cache for the unquantized network.
         prepared: the FP32 network with BatchNorm folded, to which the cache's names belong.
+        reference: the FP32 network that fidelity is measured against; another one than ``prepared`` only after
+            quantization-aware fine-tuning, which changes weights.
         observations: what the pass over the pictures saw.
         settings: as given.
     """
@@ -55,6 +57,7 @@ class Quantized:
     fidelity: Mapping[str, Fidelity]
     cache: CalibrationCache
     prepared: Prepared
+    reference: Prepared
     observations: Observations
     settings: CalibrationSettings
 
@@ -65,6 +68,10 @@ class Quantized:
             SettingsError: a name is no weighted layer.
         """
         settings = replace(self.settings, keep_float=tuple(layers))
+        if self.reference is not self.prepared:  # what was learned is kept, not decided again
+            plan = place(self.prepared, settings)
+            kept = replace(self, plan=plan, settings=settings)
+            return complete(kept, self.prepared, self.scales, self.decisions, self.cache.key)
         return _finish(self.prepared, self.observations, settings, self.cache.key)
 
     def with_float_layers(self, layers: Iterable[str], form: Form) -> onnx.ModelProto:
@@ -134,12 +141,35 @@ def quantize(
 def _finish(prepared: Prepared, seen: Observations, settings: CalibrationSettings, key: str) -> Quantized:
     plan = place(prepared, settings)
     scales, decisions = _scales(prepared, plan, seen, settings)
-    forms = write_forms(prepared, plan, scales, seen.ranges, settings.forms)
+    return _complete(prepared, prepared, plan, scales, decisions, seen, settings, key)
+
+
+def complete(
+    source: Quantized, prepared: Prepared, scales: Scales, decisions: tuple[Decision, ...], key: str
+) -> Quantized:
+    """The forms of ``source``'s plan with other weights and scales, compared with ``source``'s FP32 network."""
+    return _complete(
+        prepared, source.reference, source.plan, scales, decisions, source.observations, source.settings, key
+    )
+
+
+def _complete(
+    prepared: Prepared,
+    original: Prepared,
+    plan: Plan,
+    scales: Scales,
+    decisions: tuple[Decision, ...],
+    seen: Observations,
+    settings: CalibrationSettings,
+    key: str,
+) -> Quantized:
+    forms: dict[str, onnx.ModelProto] = {
+        form: write_forms(original if form == "fp16" else prepared, plan, scales, seen.ranges, (form,))[form]
+        for form in settings.forms
+    }
     codes = run_forms(forms, seen.probe, settings.forward_pictures, settings.threads)
-    feature = activations_of(prepared, [prepared.wire.feature], seen.probe, settings.threads)[
-        prepared.wire.feature
-    ]
-    wire = prepared.wire
+    wire = original.wire
+    feature = activations_of(original, [wire.feature], seen.probe, settings.threads)[wire.feature]
     clipped = np.clip(feature, np.float32(wire.low * wire.step), np.float32(wire.high * wire.step))
     reference = np.clip(np.rint(feature / np.float32(wire.step)), wire.low, wire.high).astype(np.int8)
     _log_notes(decisions)
@@ -152,6 +182,7 @@ def _finish(prepared: Prepared, seen: Observations, settings: CalibrationSetting
         fidelity={name: fidelity(value, reference, clipped, wire.step) for name, value in codes.items()},
         cache=CalibrationCache(cache_scales(prepared, plan, scales, seen.ranges), key),
         prepared=prepared,
+        reference=original,
         observations=seen,
         settings=settings,
     )
@@ -160,7 +191,7 @@ def _finish(prepared: Prepared, seen: Observations, settings: CalibrationSetting
 def _log_notes(decisions: tuple[Decision, ...]) -> None:
     """Dead activations are a warning; zero channels are usual in aligned slim networks."""
     for decision in decisions:
-        if decision.note and decision.method != "wire":
+        if decision.note and decision.method not in ("wire", "learned"):
             level = logging.WARNING if decision.kind == "activation" else logging.INFO
             logger.log(level, "%s %s %s", decision.kind, decision.tensor, decision.note)
 

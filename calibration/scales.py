@@ -49,6 +49,15 @@ def weight_codes(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray
     return np.clip(np.rint(weight / scale.reshape(shape)), low, high).astype(np.int8)
 
 
+def clip_weight(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
+    """The weight within what its codes hold (QuantizeLinear alone would go on to -128, as no other form does)."""
+    low, high = TABLE.weight_codes
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    limit = scale.reshape(shape)
+    return np.asarray(np.clip(weight, low * limit, high * limit), dtype=np.float32)
+
+
 def dequantize_weight(codes: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
     """The float32 weight that INT8 codes stand for."""
     shape = [1] * codes.ndim

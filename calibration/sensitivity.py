@@ -75,9 +75,9 @@ class FloatChoice:
 
 def wire_score(quantized: Quantized) -> Score:
     """Signal to quantization noise of the decoded wire against the FP32 feature, in dB, on the probe pictures."""
-    wire, settings = quantized.prepared.wire, quantized.settings
+    wire, settings = quantized.reference.wire, quantized.settings
     probe = quantized.observations.probe
-    feature = activations_of(quantized.prepared, [wire.feature], probe, settings.threads)[wire.feature]
+    feature = activations_of(quantized.reference, [wire.feature], probe, settings.threads)[wire.feature]
     clipped = np.clip(feature, np.float32(wire.low * wire.step), np.float32(wire.high * wire.step))
 
     def score(model: onnx.ModelProto) -> float:

@@ -29,9 +29,11 @@ from toolkit.commands import OWN_STAGES, register
 from toolkit.commands.bundle import bundle, deploy
 from toolkit.commands.devices import devices
 from toolkit.commands.engine import app as engine_app
+from toolkit.commands.engine import engine_times
 from toolkit.commands.options import ConfigArgument, JsonOption, RunsOption, SetOption
 from toolkit.commands.predict import predict
 from toolkit.commands.split import split
+from toolkit.commands.sweep import sweep
 from toolkit.errors import PatrolError
 
 CHECK_FAILED = 1
@@ -49,8 +51,10 @@ app = typer.Typer(
 app.command()(bundle)
 app.command()(deploy)
 app.command()(devices)
+app.command(name="engine-times")(engine_times)
 app.command()(predict)
 app.command()(split)
+app.command()(sweep)
 runs_app = typer.Typer(help="List runs, or free the disk space of old ones.", no_args_is_help=True)
 app.add_typer(engine_app, name="engine")
 app.add_typer(runs_app, name="runs")
@@ -123,12 +127,13 @@ def _add_stage_commands() -> None:
     from toolkit.stages import SUMMARIES
 
     register(app, _pipeline)
+    own: dict[str, Any] = {"slim": _slim, "quantize": _quantize}
 
     for name, summary in SUMMARIES.items():
         if name in OWN_STAGES:
             continue
         text = f"{summary[0].upper()}{summary[1:]}, after the stages before it that are not finished."
-        app.command(name=name, help=text)(_slim if name == "slim" else _stage_command(name))
+        app.command(name=name, help=text)(own.get(name) or _stage_command(name))
 
 
 def _slim(
@@ -138,15 +143,44 @@ def _slim(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would go, layer by layer, and remove nothing.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     finished = _pipeline(config, runs, changes, "train" if dry_run else "slim", estimated=not dry_run)
-    if dry_run:
-        from toolkit.settings import load_settings
-        from toolkit.stages.slim import preview
+    if not dry_run:
+        folder = finished.root / "slim"
+        typer.echo(folder.joinpath("plan.json").read_text(encoding="utf-8") if as_json else f"slim: {folder}")
+        return
+    from dataclasses import asdict
 
-        typer.echo(preview(load_settings(config, changes or []), finished))
+    from toolkit.settings import load_settings
+    from toolkit.stages.slim import preview
+    from toolkit.surgery import describe_plan, format_rows
+
+    rows, plan = preview(load_settings(config, changes or []), finished)
+    if as_json:
+        layers = [asdict(row) for row in rows]
+        typer.echo(json.dumps({"layers": layers, "plan": plan.model_dump(mode="json")}, indent=1))
     else:
-        typer.echo(f"slim: {finished.root / 'slim'}")
+        typer.echo("\n".join([format_rows(rows), *describe_plan(plan)]))
+
+
+def _quantize(
+    config: ConfigArgument,
+    runs: RunsOption = Path("runs"),
+    changes: SetOption = None,
+    max_map_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-map-drop",
+            help="Keep layers in FP16 until INT8 loses at most this much mean average precision, at the least "
+            "predicted time; the same as --set quantize.max_map_drop=VALUE.",
+        ),
+    ] = None,
+) -> None:
+    if max_map_drop is not None:
+        changes = [*(changes or []), f"quantize.max_map_drop={max_map_drop}"]
+    finished = _pipeline(config, runs, changes, "quantize")
+    typer.echo(f"quantize: {finished.root / 'quantize'}")
 
 
 def _stage_command(name: str) -> Any:

@@ -51,6 +51,10 @@ def run_pipeline(settings: RunSettings, run: RunFolder, until: str | None = None
         for name in run.drop_missing():
             logger.info("%s: its folder is gone, made again", name)
         run.save()
+        todo = unfinished(settings, run, until)
+        for stage in stages:
+            if stage.name in todo:
+                stage.examine(settings)
         made: dict[str, str] = {}
         for number, stage in enumerate(stages, start=1):
             inputs = {name: made[name] for name in stage.inputs if name in made}

@@ -10,9 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from calibration.settings import CalibrationSettings
 from targets.errors import TargetError
 from targets.jetson.catalogue import device_of
 from toolkit.checks.limits import Limit, load_limits
@@ -21,6 +28,7 @@ from toolkit.device import describe_machine, usable_cores
 from toolkit.engines.settings import BuildSettings
 from toolkit.errors import SettingsError
 from toolkit.export.settings import ExportSettings
+from toolkit.patrol.quantization_settings import QuantizeSettings
 from toolkit.patrol.settings import DefenceSettings, PatrolSettings, TrainSettings
 from toolkit.privacy.suite import AttackSettings
 from toolkit.profiling import ProfileSettings
@@ -77,6 +85,14 @@ class ModelSettings(Section):
     pooling: Literal["gap", "gem"] = "gap"
     embedding: int = Field(default=0, ge=0, description="dimensions of a linear reduction; 0: none")
     width: float = Field(default=1.0, gt=0, le=4)
+    bottleneck: int = Field(default=0, ge=0, description="channels behind the cut that are sent; 0: none")
+    bottleneck_pool: int = Field(default=1, ge=1, description="side of the average pooling behind it")
+
+    @model_serializer(mode="wrap")
+    def _without_bottleneck(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings without one keep the hash that they had before there was one."""
+        body: dict[str, Any] = handler(self)
+        return body if self.bottleneck else {k: v for k, v in body.items() if not k.startswith("bottleneck")}
 
 
 class WireSettings(Section):
@@ -111,11 +127,14 @@ class ReportSettings(Section):
         title: heading; the run's name when empty.
         publish: leave real pictures out.
         pictures: columns of the picture grid.
+        measured: records of devices (``patrol-edge deploy --save``), or folders of them, each of a network of this
+            run.
     """
 
     title: str = ""
     publish: bool = False
     pictures: int = Field(default=8, ge=1, le=32)
+    measured: tuple[Path, ...] = ()
 
 
 class CheckSettings(Section):
@@ -140,7 +159,7 @@ class RunSettings(Section):
     patrol: PatrolSettings = PatrolSettings()
     slim: SlimSettings = SlimSettings()
     export: ExportSettings = ExportSettings()
-    quantize: CalibrationSettings = CalibrationSettings()
+    quantize: QuantizeSettings = QuantizeSettings()
     build: BuildSettings = BuildSettings()
     profile: ProfileSettings = ProfileSettings()
     devices: tuple[str, ...] = Field(
@@ -192,6 +211,9 @@ def load_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
         if not entry.exists():
             raise SettingsError(f"enter.path: {entry} does not exist")
         updates["enter"] = settings.enter.model_copy(update={"path": entry})
+    if settings.report.measured:
+        measured = tuple(_absolute(base, path) for path in settings.report.measured)
+        updates["report"] = settings.report.model_copy(update={"measured": measured})
     if settings.check.file is not None:
         limits = _absolute(base, settings.check.file)
         load_limits(limits)  # what is wrong in it is said now, not when the run ends

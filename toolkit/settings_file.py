@@ -50,6 +50,18 @@ def read_settings(path: Path, model: type[T], changes: Sequence[str] = ()) -> T:
     Raises:
         SettingsError: unreadable file, wrong YAML, unknown key, wrong value; one line that names the place.
     """
+    body = read_body(path)
+    for change in changes:
+        apply_change(body, change)
+    return checked(body, model, path)
+
+
+def read_body(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file, unchecked.
+
+    Raises:
+        SettingsError: unreadable file, wrong YAML, or no keys.
+    """
     try:
         body = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -58,15 +70,23 @@ def read_settings(path: Path, model: type[T], changes: Sequence[str] = ()) -> T:
         raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(body, dict):
         raise SettingsError(f"{path} holds no settings (expected `key: value` lines)")
-    for change in changes:
-        _apply(body, change)
+    return body
+
+
+def checked(body: dict[str, Any], model: type[T], path: Path) -> T:
+    """A settings model of keys that were read.
+
+    Raises:
+        SettingsError: unknown key or wrong value; one line that names the place and the file.
+    """
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_first_line(error, model)}") from error
+        raise SettingsError(f"{path}: {settings_error(error, model)}") from error
 
 
-def _apply(body: dict[str, Any], change: str) -> None:
+def apply_change(body: dict[str, Any], change: str) -> None:
+    """Set ``section.key=value``, the value read as YAML."""
     place, equals, text = change.partition("=")
     if not equals or not place:
         raise SettingsError(f"--set {change!r}: write section.key=value")
@@ -81,7 +101,8 @@ def _apply(body: dict[str, Any], change: str) -> None:
         raise SettingsError(f"--set {change!r}: the value is not YAML") from error
 
 
-def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
+def settings_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a settings model in one line, with the near match of an unknown key."""
     problems = error.errors(include_url=False)
     problem = problems[0]
     place = ".".join(str(part) for part in problem["loc"])

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from toolkit.errors import SettingsError
 
-Network = Literal["dense", "masked", "slim"]
+Network = Literal["dense", "masked", "slim", "whole"]
 Precision = Literal["fp32", "fp16", "int8"]
 Form = Literal["float", "a", "b", "cpu"]
 EngineKind = Literal["onnxruntime", "tensorrt", "tensorrt_rtx"]
@@ -18,7 +18,8 @@ class Variant:
     """One way to run the edge half.
 
     Attributes:
-        network: the dense network, the masked one, or the physically smaller one.
+        network: the dense network, the masked one, the physically smaller one, or all of that on the device
+            with the embedding on the wire.
         precision: of the computation.
         form: ``float`` (no Q/DQ inside), ``a`` (TensorRT 8.x), ``b`` (strongly typed), ``cpu`` (ONNX Runtime).
         bits: of the wire codes (2 to 8), or 32 for a float wire.

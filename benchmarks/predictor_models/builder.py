@@ -70,6 +70,10 @@ class Builder:
             return self.node("HardSigmoid", [x], shape)
         if kind == "sigmoid":
             return self.node("Sigmoid", [x], shape)
+        if kind == "gelu":
+            inner = self.node("Erf", [self.node("Div", [x, self.floats(1)], shape)], shape)
+            spread = self.node("Mul", [x, self.node("Add", [inner, self.floats(1)], shape)], shape)
+            return self.node("Mul", [spread, self.floats(1)], shape)
         assert kind == "", kind
         return x
 
@@ -91,6 +95,64 @@ class Builder:
         name = self._name("const")
         self.initializers.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], list(values)))
         return name
+
+    def floats(self, *shape: int) -> str:
+        """A constant; its values do not matter."""
+        name = self._name("floats")
+        size = 1
+        for dim in shape:
+            size *= dim
+        self.initializers.append(
+            helper.make_tensor(name, TensorProto.FLOAT, list(shape), bytes(4 * size), raw=True)
+        )
+        return name
+
+    def scale(self, x: str) -> str:
+        """Times a constant, of any broadcast shape: the count of its values decides nothing."""
+        return self.node("Mul", [x, self.floats(1)], self.shape[x])
+
+    def linear(self, x: str, out: int, act: str = "") -> str:
+        """Fully connected layer on the last axis, with bias."""
+        shape = self.shape[x]
+        name = self._name("linear")
+        weight = self._weight(f"{name}.weight", (shape[-1], out))
+        y = self.node("MatMul", [x, weight], (*shape[:-1], out))
+        return self.act(self.node("Add", [y, self.floats(out)], self.shape[y]), act)
+
+    def matmul(self, a: str, b: str) -> str:
+        """Product of two activations over their last two axes."""
+        return self.node("MatMul", [a, b], (*self.shape[a][:-1], self.shape[b][-1]))
+
+    def norm(self, x: str) -> str:
+        """LayerNorm over the last axis."""
+        width = self.shape[x][-1]
+        return self.node("LayerNormalization", [x, self.floats(width), self.floats(width)], self.shape[x], axis=-1)
+
+    def attention(self, x: str, heads: int, key: int, value: int, biased: bool = False) -> str:
+        """Self-attention (Vaswani et al. 2017) of a (batch, tokens, channels) tensor, up to its projection."""
+        batch, tokens, width = self.shape[x]
+        joint = self.linear(x, heads * (2 * key + value))
+        joint = self.reshape(joint, (batch, tokens, heads, 2 * key + value))
+        joint = self.transpose(joint, (0, 2, 1, 3))
+        q = self.slice(joint, 0, key, 3)
+        k = self.transpose(self.slice(joint, key, 2 * key, 3), (0, 1, 3, 2))
+        v = self.slice(joint, 2 * key, 2 * key + value, 3)
+        scores = self.scale(self.matmul(q, k))
+        if biased:
+            scores = self.node("Add", [scores, self.floats(heads, tokens, tokens)], self.shape[scores])
+        weights = self.node("Softmax", [scores], self.shape[scores], axis=-1)
+        mixed = self.transpose(self.matmul(weights, v), (0, 2, 1, 3))
+        return self.linear(self.reshape(mixed, (batch, tokens, heads * value)), width)
+
+    def deconv(self, x: str, out: int, factor: int) -> str:
+        """Transposed convolution whose kernel is its stride."""
+        _, channels, height, width = self.shape[x]
+        name = self._name("deconv")
+        weight = self._weight(f"{name}.weight", (channels, out, factor, factor))
+        return self.node(
+            "ConvTranspose", [x, weight], (1, out, height * factor, width * factor), kernel_shape=[factor] * 2,
+            strides=[factor] * 2,
+        )  # fmt: skip
 
     def slice(self, x: str, start: int, end: int, axis: int = 1, step: int = 1) -> str:
         """A part along one axis."""
@@ -115,14 +177,15 @@ class Builder:
         """Global average pooling."""
         return self.node("GlobalAveragePool", [x], (1, self.shape[x][1], 1, 1))
 
-    def resize(self, x: str, factor: int) -> str:
-        """Nearest upsampling."""
+    def resize(self, x: str, factor: float, mode: str = "nearest") -> str:
+        """Nearest or linear scaling."""
         _, channels, height, width = self.shape[x]
+        shape = (1, channels, int(height * factor), int(width * factor))
         name = self._name("scales")
         self.initializers.append(helper.make_tensor(name, TensorProto.FLOAT, [4], [1.0, 1.0, factor, factor]))
         return self.node(
-            "Resize", [x, "", name], (1, channels, height * factor, width * factor), mode="nearest",
-            coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+            "Resize", [x, "", name], shape, mode=mode, coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
         )  # fmt: skip
 
     def fc(self, x: str, out: int, act: str = "") -> str:

@@ -27,6 +27,7 @@ CONNECT_SECONDS = 10
 SHORT_SECONDS = 60
 BUILD_SECONDS = 5 * 3600
 CHUNK = 1 << 20
+LONGEST_WAIT = 10
 REFUSALS = (
     ("Host key verification failed", "its host key is not known or has changed; check it with: ssh {host}"),
     ("Permission denied", "it accepts no key of yours; install one with: ssh-copy-id {host}"),
@@ -172,23 +173,33 @@ class _Remote:
         )
 
     def upload(self, archive: Path, digest: str) -> int:
-        """Send what is not there yet; returns the bytes sent."""
+        """Send what is not there yet; returns the bytes sent. A link that drops is tried again."""
         size, sent = archive.stat().st_size, 0
+        there = self._there(archive, size)
         for attempt in range(1, self.options.attempts + 1):
-            there = self._there(archive, size)
             if there is None:
-                return sent
+                break
             logger.info("%s: %d of %d bytes are there", self.host, there, size)
             sent += self._append(archive, there)
             try:
                 self._finish(digest)
+                break
             except DeployError:
                 if attempt == self.options.attempts:
                     raise
-                time.sleep(min(2**attempt, 10))
-                continue
-            return sent
+            there = self._again(archive, size, attempt)
         return sent
+
+    def _again(self, archive: Path, size: int, attempt: int) -> int | None:
+        """What is there once the device answers again; the last attempt says why it does not."""
+        while True:
+            time.sleep(min(2**attempt, LONGEST_WAIT))
+            try:
+                return self._there(archive, size)
+            except DeployError:
+                attempt += 1
+                if attempt > self.options.attempts:
+                    raise
 
     def _there(self, archive: Path, size: int) -> int | None:
         """Bytes of the archive that are on the device and right; None when all of it is finished."""

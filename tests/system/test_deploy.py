@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,11 +141,7 @@ while True:
 
 def test_a_deploy_killed_while_sending_is_taken_up(target, tmp_path):
     host, options, home, _, _ = target
-    networks = tmp_path / "networks"
-    bundle = spec(networks)
-    (networks / "edge.b.onnx").write_bytes(np.random.default_rng(1).bytes(8_000_000))
-    archive = tmp_path / "large.tar.gz"
-    write_bundle(bundle, archive)
+    archive = large(tmp_path)
     (tmp_path / "slow.py").write_text(SLOW_LINK)
     slow = ("-o", f"ProxyCommand={sys.executable} {tmp_path}/slow.py %h %p", *options.ssh)
     code = (
@@ -162,6 +159,77 @@ def test_a_deploy_killed_while_sending_is_taken_up(target, tmp_path):
     )
     found = deploy(host, archive, options)
     assert found.build["rebuilt"] and found.uploaded < archive.stat().st_size
+
+
+DROPPING_LINK = """
+import os, pathlib, select, socket, sys
+link, mark, sent = socket.create_connection((sys.argv[1], int(sys.argv[2]))), pathlib.Path(sys.argv[3]), 0
+while True:
+    ready, _, _ = select.select([0, link], [], [])
+    if link in ready:
+        data = link.recv(65536)
+        if not data:
+            break
+        os.write(1, data)
+    if 0 in ready:
+        data = os.read(0, 65536)
+        if not data:
+            break
+        link.sendall(data)
+        sent += len(data)
+        drops = len(mark.read_text()) if mark.exists() else 0
+        if sent > 2_000_000 and drops < 2:
+            mark.write_text("x" * (drops + 1))
+            os._exit(1)
+"""
+
+
+def large(tmp_path):
+    """A bundle of 8 MB that does not compress."""
+    networks = tmp_path / "networks"
+    bundle = spec(networks)
+    (networks / "edge.b.onnx").write_bytes(np.random.default_rng(1).bytes(8_000_000))
+    write_bundle(bundle, tmp_path / "large.tar.gz")
+    return tmp_path / "large.tar.gz"
+
+
+def test_a_link_that_drops_while_sending_is_dialled_again(target, tmp_path):
+    """The connection ends twice in the middle of the upload; one call of deploy goes on where it stopped."""
+    host, options, home, _, _ = target
+    archive, mark = large(tmp_path), tmp_path / "drops"
+    (tmp_path / "dropping.py").write_text(DROPPING_LINK)
+    link = ("-o", f"ProxyCommand={sys.executable} {tmp_path}/dropping.py %h %p {mark}", *options.ssh)
+    patient = replace(options, ssh=link, attempts=4)
+    found = deploy(host, archive, patient)
+    assert mark.read_text() == "xx" and found.build["rebuilt"]
+    assert archive.stat().st_size <= found.uploaded < 2 * archive.stat().st_size
+    assert not list(home.glob("*/bundle.partial"))
+
+
+def test_a_deploy_killed_while_building_leaves_the_device_resumable(target, tmp_path):
+    host, options, home, root, archive = target
+    set_mode(root, "slow")
+    code = (
+        "from pathlib import Path\nfrom targets.jetson.remote import *\n"
+        f"deploy(Host({host.name!r}, {host.port}), Path({str(archive)!r}), "
+        f"DeployOptions({options.folder!r}, {options.ssh!r}, {options.system!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
+    wait_until(lambda: list(home.glob("*/bundle/engines/*.partial")) and calls(root))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with pytest.raises(
+        DeployError, match=r"another build .* is at work here \(process \d+\); wait for it, or end"
+    ):
+        deploy(host, archive, options)
+    assert not list(home.glob("*/bundle/engines/current.json")) and not (home / "current").exists()
+    (lock,) = home.glob("*/bundle/engines/build.lock")
+    os.kill(int(lock.read_text()), signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{lock.read_text()}").exists())
+    set_mode(root, "right")
+    found = deploy(host, archive, options)
+    assert found.build["rebuilt"] and found.uploaded == 0
+    assert not list(home.glob("*/bundle/engines/*.partial"))
 
 
 def wait_until(ask):

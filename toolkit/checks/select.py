@@ -10,8 +10,8 @@ from toolkit.checks.limits import Limit
 from toolkit.metrics import Metric, MetricSet
 
 MACHINE_BOUND = ("latency", "throughput", "memory", "power", "energy")
-SAMPLED = ("reid", "privacy", "leak")
-ATTACKED = ("privacy", "leak")
+SAMPLED = ("reid", "privacy", "leak", "identity_evidence")
+ATTACKED = ("privacy", "leak", "identity_evidence")
 NOT_AN_ATTACK = (
     "privacy.converged",
     "privacy.trusted",

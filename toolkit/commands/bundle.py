@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from targets.jetson.bundle import BundleSpec, TestVector, write_bundle
+from targets.jetson.bundle import BundleSpec, TestVector, manifest_of, write_bundle
 from targets.jetson.catalogue import find_module
 from targets.jetson.explain import explain
 from targets.jetson.remote import Deployed, DeployOptions, Host, deploy_all
@@ -102,18 +103,45 @@ def deploy(
     seconds: Annotated[int, typer.Option(min=0, help="How long to profile; 0 does not.")] = 5,
     system: Annotated[str, typer.Option(help="Root of the device's file system.")] = "/",
     folder: Annotated[str, typer.Option(help="On the device, below the home folder.")] = ".patrol-edge",
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for one record per device; report.measured shows it.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Copy a bundle to devices over ssh, build, verify and profile its engine there, fetch the metrics."""
     ssh = (*(("-i", str(identity)) if identity else ()), *(word for one in option or () for word in ("-o", one)))
     options = DeployOptions(folder, ssh, system, profile_seconds=seconds)
     found = deploy_all([Host.parse(host) for host in hosts], archive, options)
+    if save is not None:
+        save_records(found, archive, save)
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], indent=1))
     else:
         Console().print(_results(found))
     if any(one.error for one in found):
         raise typer.Exit(FAILED)
+
+
+def save_records(found: list[Deployed], archive: Path, folder: Path) -> list[Path]:
+    """Write what was measured on every device, with the hash of the network that its engine was built from.
+
+    Raises:
+        BundleError: the archive has no manifest.
+    """
+    content = manifest_of(archive)
+    written = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in found:
+        if one.error or not one.metrics:
+            continue
+        form = one.build["form"]
+        network = {"form": form, "sha256": content["files"][content["networks"][form]]["sha256"]}
+        record = {"schema": 1, "network": network, "precision": content["precision"]}
+        path = folder / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', one.host)}.json"
+        body = {**record, "build": one.build, "metrics": one.metrics}
+        path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        written.append(path)
+    return written
 
 
 def _results(found: list[Deployed]) -> Table:

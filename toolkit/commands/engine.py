@@ -1,4 +1,4 @@
-"""``patrol-edge engine``: build a bundle's engine on this machine, look into engines, compare two of them."""
+"""``patrol-edge engine`` and ``engine-times``: a bundle's engine, built and timed here; looks into engines."""
 
 from __future__ import annotations
 
@@ -116,3 +116,22 @@ def _times(path: Path | None) -> dict[str, float] | None:
     from toolkit.engines.layers.files import read_times
 
     return read_times(path) if path is not None else None
+
+
+def engine_times(
+    bundle: Annotated[Path, typer.Argument(help="The folder of an unpacked bundle.")],
+    path: Annotated[Path, typer.Option("--engine", help="The engine file that `patrol-edge engine` wrote.")],
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to sample, after warming up.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every sample.")] = False,
+) -> None:
+    """Time a bundle's engine on this machine (the stage of a run is: profile)."""
+    from toolkit.profiling.bundled import time_bundled
+
+    found = time_bundled(bundle, path, seconds)
+    times = found.profile
+    if as_json:
+        samples = [round(float(value), 6) for value in times.samples_ms]
+        said = {"times_ms": samples, "protocol": times.protocol, "settled": times.settled, "ended": found.ended}
+        typer.echo(json.dumps(said))
+    else:
+        typer.echo(f"p50 {times.p50:.3f} ms, p90 {times.p90:.3f}, p99 {times.p99:.3f}; {times.protocol}")

@@ -1,7 +1,7 @@
 """From a network to two ONNX halves that meet at the wire."""
 
 from toolkit.export.cutting import Cut, cut_model, find_cuts
-from toolkit.export.foreign import ForeignResult, split_onnx
+from toolkit.export.foreign import ForeignResult, check_onnx, split_onnx
 from toolkit.export.halves import ExportResult, SplitNet, export_halves
 from toolkit.export.parity import ParityStep
 from toolkit.export.settings import ExportSettings
@@ -16,6 +16,7 @@ __all__ = [
     "SplitNet",
     "attach_cloud_wire",
     "attach_edge_wire",
+    "check_onnx",
     "cut_model",
     "export_halves",
     "find_cuts",

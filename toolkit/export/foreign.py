@@ -76,8 +76,7 @@ def split_onnx(
         WireError: no step can be chosen from the features.
     """
     settings = settings or ExportSettings()
-    model = load_model(path)
-    _with_dynamic_batch(model, preprocess, str(path))
+    model = _entering(path, preprocess.height, preprocess.width)
     if normalization == "outside":
         _normalize(model, preprocess)
     inputs = picture_inputs(pictures, preprocess)
@@ -102,6 +101,21 @@ def split_onnx(
     for half in (edge, cloud):
         onnx.checker.check_model(half)
     return ForeignResult(write_halves(edge, cloud, folder, steps, ("halves of a model of the user's own",)), fmt)
+
+
+def check_onnx(path: Path, cut: str, height: int, width: int) -> None:
+    """Refuse a file that :func:`split_onnx` would refuse for what it is, before anything is run.
+
+    Raises:
+        ModelError: the file cannot be read or converted, has another input, or cannot be cut there.
+    """
+    cut_model(_entering(path, height, width), cut)
+
+
+def _entering(path: Path, height: int, width: int) -> onnx.ModelProto:
+    model = load_model(path)
+    _with_dynamic_batch(model, (3, height, width), str(path))
+    return model
 
 
 def load_model(path: Path) -> onnx.ModelProto:
@@ -129,20 +143,19 @@ def load_model(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} has opset {opset} and cannot be converted; {advice} ({error})") from error
 
 
-def _with_dynamic_batch(model: onnx.ModelProto, preprocess: PictureFormat, source: str) -> None:
+def _with_dynamic_batch(model: onnx.ModelProto, expected: tuple[int, int, int], source: str) -> None:
     graph = model.graph
     inputs = real_inputs(graph)
     if len(inputs) != 1:
         raise ModelError(f"{source} has inputs {[value.name for value in inputs]}; one picture input is needed")
     tensor = inputs[0].type.tensor_type
     sides = tensor.shape.dim
-    expected = (3, preprocess.height, preprocess.width)
     found = tuple(side.dim_value or side.dim_param for side in sides)
     if tensor.elem_type != TensorProto.FLOAT or len(sides) != 4:
         raise ModelError(f"{source}: the input must be float32 (N, 3, H, W), it is {found}")
     for side, value in zip(list(sides)[1:], expected, strict=True):
         if side.dim_value not in (0, value):
-            raise ModelError(f"{source}: the input is {found}, pictures are (N, {expected}); set preprocess to it")
+            raise ModelError(f"{source}: the input is {found}, pictures are (N, {expected}); set picture to it")
         side.dim_value = value
     sides[0].dim_param = BATCH
     for value in graph.output:

@@ -27,6 +27,8 @@ class Architecture:
         pooling: ``gap`` (average) or ``gem`` (generalized mean with a learned exponent).
         embedding: dimensions of a linear reduction behind the pooling; 0 keeps the backbone's channels.
         width: multiplies the backbone's channels; 1 is the published network.
+        bottleneck: channels that a 1x1 convolution behind the cut leaves on the wire; 0: none.
+        bottleneck_pool: side of the average pooling behind it.
         zero_init_residual: begin with residual branches at zero (ResNets only).
         mean, std: normalization of RGB in [0, 1], inside the edge half.
     """
@@ -38,6 +40,8 @@ class Architecture:
     pooling: Pooling = "gap"
     embedding: int = 0
     width: float = 1.0
+    bottleneck: int = 0
+    bottleneck_pool: int = 1
     zero_init_residual: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -49,6 +53,11 @@ class Architecture:
             raise ModelError(f"the training head needs at least one identity, not {self.identities}")
         if self.pooling not in get_args(Pooling):
             raise ModelError(f"no pooling {self.pooling!r}; one of {', '.join(get_args(Pooling))}")
+        if self.bottleneck < 0 or self.bottleneck_pool < 1 or (self.bottleneck_pool > 1 and not self.bottleneck):
+            raise ModelError(
+                f"a bottleneck has channels and a pooling of at least 1, not {self.bottleneck} and "
+                f"{self.bottleneck_pool}; 0 channels are no bottleneck, and then there is no pooling"
+            )
         if self.embedding < 0:
             raise ModelError(f"embedding is a number of dimensions, or 0 for the backbone's, not {self.embedding}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:

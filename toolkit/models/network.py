@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from toolkit.models.architecture import Architecture
+from toolkit.models.backbone import initialize
 from toolkit.models.registry import build_backbone
 
 EdgeBlock = Callable[[Tensor], Tensor]
@@ -43,6 +44,18 @@ class GemPool(nn.Module):
         return F.adaptive_avg_pool2d(powered, 1).pow(1.0 / self.p)
 
 
+def squeeze(channels: int, kept: int, pool: int) -> nn.Sequential:
+    """End of the edge half: fewer channels, never negative, and fewer positions, averaged."""
+    layers = [nn.Conv2d(channels, kept, 1, bias=False), nn.BatchNorm2d(kept), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, *([nn.AvgPool2d(pool)] if pool > 1 else []))
+
+
+def expand(kept: int, channels: int) -> nn.Sequential:
+    """Begin of the cloud half: what the backbone's next block expects, at the wire's positions."""
+    convolution = nn.Conv2d(kept, channels, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
 class ReidNet(nn.Module):
     """A re-ID network after Luo et al. 2019 (arXiv:1903.07071), cut behind one block of its backbone.
 
@@ -66,6 +79,14 @@ class ReidNet(nn.Module):
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1))
         self.backbone = build_backbone(architecture.backbone, **architecture.backbone_arguments())
         self.cut_index = self.backbone.index_of(architecture.cut)
+        self.squeeze: nn.Module = nn.Identity()
+        self.expand: nn.Module = nn.Identity()
+        if architecture.bottleneck:
+            channels = self.backbone.channels_at(self.cut_index)
+            self.squeeze = squeeze(channels, architecture.bottleneck, architecture.bottleneck_pool)
+            self.expand = expand(architecture.bottleneck, channels)
+            initialize(self.squeeze)
+            initialize(self.expand)
         self.pool: nn.Module = GemPool() if architecture.pooling == "gem" else nn.AdaptiveAvgPool2d(1)
         dimensions = architecture.embedding or self.backbone.out_channels
         self.reduction: nn.Module = nn.Identity()
@@ -82,19 +103,26 @@ class ReidNet(nn.Module):
         """Index of the backbone's last block."""
         return len(self.backbone.block_names) - 1
 
+    def edge_modules(self) -> tuple[nn.Module, ...]:
+        """The modules of the edge half, in order of use."""
+        blocks = [m for index in range(self.cut_index + 1) for m in self.backbone.block_modules(index)]
+        return (*blocks, self.squeeze)
+
     def normalize(self, x: Tensor) -> Tensor:
         """RGB in [0, 1] to the backbone's input."""
         return (x - self.mean) / self.std
 
     def edge(self, x: Tensor) -> Tensor:
         """Pictures ``(N, 3, H, W)``, RGB in [0, 1], to the feature ``(N, C, h, w)`` that is sent."""
-        return self.backbone.forward_range(self.normalize(x), 0, self.cut_index)
+        return cast(Tensor, self.squeeze(self.backbone.forward_range(self.normalize(x), 0, self.cut_index)))
 
     def edge_blocks(self) -> list[tuple[str, EdgeBlock]]:
         """Blocks f_1 .. f_N of the edge half; their composition is :meth:`edge` (f_1 normalizes first)."""
         blocks: list[tuple[str, EdgeBlock]] = [(self.backbone.block_names[0], self._first_block)]
         for index in range(1, self.cut_index + 1):
             blocks.append((self.backbone.block_names[index], partial(self.backbone.run_block, index)))
+        if self.architecture.bottleneck:
+            blocks.append(("squeeze", self.squeeze))
         return blocks
 
     def _first_block(self, x: Tensor) -> Tensor:
@@ -102,7 +130,7 @@ class ReidNet(nn.Module):
 
     def pooled(self, feature: Tensor) -> Tensor:
         """Feature of the cut to the ``(N, D)`` vector before the neck."""
-        x = self.backbone.forward_range(feature, self.cut_index + 1, self.last_index)
+        x = self.backbone.forward_range(self.expand(feature), self.cut_index + 1, self.last_index)
         return cast(Tensor, self.reduction(self.pool(x).flatten(1)))
 
     def cloud(self, feature: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.models.decoders import Decoder, build_decoder
+from toolkit.patrol.distributed import average_gradients
 from toolkit.patrol.memory import channels_last
 from toolkit.patrol.settings import AdversarySettings
 from toolkit.patrol.similarity import ReconstructionError
@@ -109,37 +110,45 @@ class Adversary(nn.Module):
             pictures: Tensor = self.decoders[index](feature)
         return pictures
 
-    def fit(self, feature: Tensor, pictures: Tensor, index: int) -> float:
-        """One step of one decoder on a fixed feature; returns its mean relative error."""
+    def fit(self, feature: Tensor, pictures: Tensor, index: int, weight: float = 1.0) -> float:
+        """One step of one decoder on a fixed feature; returns its mean relative error.
+
+        ``weight`` is this process's share of the batch, where several processes train together.
+        """
         optimizer = self.optimizers[index]
         optimizer.zero_grad(set_to_none=True)
         error = self.measure(self.decode(feature.detach(), index), pictures).mean()
         error.backward()
+        average_gradients(self.decoders[index].parameters(), weight)
         optimizer.step()
         return float(error.detach())
 
-    def play(self, feature: Tensor, pictures: Tensor, step: int) -> Reward:
+    def play(self, feature: Tensor, pictures: Tensor, step: int, weight: float = 1.0) -> Reward:
         """All decoder steps of one joint step, and the edge's term (module docstring).
 
         Args:
             feature: (N, C, h, w), what goes over the wire, still attached to the edge half.
             pictures: (N, 3, H, W), what the edge half saw.
             step: number of the joint step, for ``turns``.
+            weight: this process's share of the batch.
         """
         active = list(self.active(step))
         for _ in range(self.settings.inner_steps - 1):
             for index in active:
-                self.fit(feature, pictures, index)
-        errors, gradients = zip(*(self._shared_step(feature, pictures, index) for index in active), strict=True)
+                self.fit(feature, pictures, index, weight)
+        errors, gradients = zip(
+            *(self._shared_step(feature, pictures, index, weight) for index in active), strict=True
+        )
         return self._reward(feature, torch.stack(errors), torch.stack(gradients))
 
-    def _shared_step(self, feature: Tensor, pictures: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    def _shared_step(self, feature: Tensor, pictures: Tensor, index: int, weight: float) -> tuple[Tensor, Tensor]:
         """One decoder step; returns the errors (N,) and each picture's d(error)/d(feature), before the step."""
         leaf = feature.detach().requires_grad_()
         optimizer = self.optimizers[index]
         optimizer.zero_grad(set_to_none=True)
         errors = self.measure(self.decode(leaf, index), pictures)
         errors.mean().backward()
+        average_gradients(self.decoders[index].parameters(), weight)
         optimizer.step()
         assert leaf.grad is not None
         return errors.detach(), leaf.grad * errors.numel()

@@ -145,8 +145,9 @@ def share_of_split(net: ReidNet, cost: EdgeCost, cut: str) -> float:
 
 def edge_parameters(net: ReidNet, last: int | None = None) -> dict[str, nn.Parameter]:
     """Parameters of the edge half by their name in the network; ``last`` ends it at an earlier block."""
-    end = net.cut_index if last is None else last
-    modules = [module for index in range(end + 1) for module in net.backbone.block_modules(index)]
+    modules = net.edge_modules()
+    if last is not None:
+        modules = tuple(module for index in range(last + 1) for module in net.backbone.block_modules(index))
     own = {id(parameter) for module in modules for parameter in module.parameters()}
     return {name: parameter for name, parameter in net.named_parameters() if id(parameter) in own}
 
@@ -173,7 +174,8 @@ def _positions(net: ReidNet, picture_size: tuple[int, int]) -> dict[str, int]:
         channels = output.shape[1] if isinstance(module, nn.Conv2d) else output.shape[-1]
         seen[names[module]] = output[0].numel() // channels
 
-    layers = [module for module in net.backbone.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    both = (*net.backbone.modules(), *net.squeeze.modules())
+    layers = [module for module in both if isinstance(module, nn.Conv2d | nn.Linear)]
     handles = [layer.register_forward_hook(note) for layer in layers]
     was_training = net.training
     try:

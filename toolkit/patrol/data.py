@@ -90,6 +90,7 @@ class Batch:
         indices: (B,) rows of the training data.
         epoch: of the phase.
         step: number of the step in the whole phase.
+        weight: of its gradient, where several processes share a batch (``toolkit.patrol.distributed``).
     """
 
     pictures: Tensor
@@ -97,6 +98,7 @@ class Batch:
     indices: NDArray[np.int64]
     epoch: int
     step: int
+    weight: float = 1.0
 
     def generator(self, seed: int, purpose: int) -> torch.Generator:
         """A CPU generator that depends on seed, epoch, step and purpose alone."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.errors import ArtifactError
+from toolkit.patrol.board import FOLDER, NoBoard, open_board
 
 LOG = "log.jsonl"
 
@@ -50,7 +51,14 @@ class Log:
     A resumed phase first drops the lines of the epochs it does again.
     """
 
-    def __init__(self, folder: Path, first_epoch: int) -> None:
+    def __init__(self, folder: Path, first_epoch: int, board: bool = True) -> None:
+        """Go on with a phase's log.
+
+        Args:
+            folder: of the phase.
+            first_epoch: that is done now; lines of it and of later ones are dropped.
+            board: also write events for TensorBoard, where it is installed.
+        """
         self.path = folder / LOG
         self.history = History()
         try:
@@ -59,6 +67,8 @@ class Log:
             temporary.write_text("".join(kept), encoding="utf-8")
             temporary.replace(self.path)
             self._file = self.path.open("a", encoding="utf-8")
+            steps = [step for points in self.history.curves.values() for step, _ in points[-1:]]
+            self._board = open_board(folder / FOLDER, max(steps, default=-1) + 1) if board else NoBoard()
         except OSError as error:
             raise ArtifactError(f"cannot write {self.path}: {error.strerror}; check space and rights") from error
 
@@ -80,6 +90,7 @@ class Log:
         """Append a line and the points, which are the line's: a resumed phase has the same curves."""
         rounded = {name: float(f"{value:.8g}") for name, value in values.items()}
         self.history.add(step, rounded)
+        self._board.add(step, rounded)
         self._file.write(json.dumps({"epoch": epoch, "step": step, "values": rounded}) + "\n")
 
     def skipped_since(self, step: int, count: int) -> bool:
@@ -93,4 +104,24 @@ class Log:
 
     def close(self) -> None:
         """Flush and close."""
+        self._board.close()
         self._file.close()
+
+
+class SilentLog(Log):
+    """The log of a process that writes none: the curves alone."""
+
+    def __init__(self, folder: Path, first_epoch: int) -> None:
+        self.path = folder / LOG
+        self.history = History()
+        self._read(first_epoch)
+
+    def write(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        """Append the points."""
+        self.history.add(step, {name: float(f"{value:.8g}") for name, value in values.items()})
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

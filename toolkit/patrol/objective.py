@@ -18,7 +18,8 @@ from toolkit.models.network import ReidNet
 from toolkit.patrol.adversary import Adversary
 from toolkit.patrol.data import Batch, TrainingData
 from toolkit.patrol.lipschitz import block_gains, gaussian_perturbation, lipschitz_term, same_statistics
-from toolkit.patrol.settings import LipschitzSettings, TrainSettings
+from toolkit.patrol.nopeek import distance_correlation
+from toolkit.patrol.settings import LipschitzSettings, NoPeekSettings, TrainSettings
 from toolkit.reid.losses import task_loss
 from toolkit.wire import WireFormat
 from toolkit.wire.tensors import quantize_ste
@@ -57,6 +58,8 @@ class Objective:
         lipschitz: None leaves the term out.
         adversary: None leaves the term out.
         noise: standard deviation in wire steps of the noise before the quantizer.
+        dropout: part of the values that are sent as zero.
+        nopeek: None leaves the term out.
         data: source of counterfactual pictures.
         device: where the network is.
     """
@@ -70,11 +73,14 @@ class Objective:
         lipschitz: LipschitzSettings | None = None,
         adversary: Adversary | None = None,
         noise: float = 0.0,
+        dropout: float = 0.0,
+        nopeek: NoPeekSettings | None = None,
         data: TrainingData | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.net, self.train, self.fmt = net, train, fmt
         self.lipschitz, self.adversary, self.noise = lipschitz, adversary, noise
+        self.dropout, self.nopeek = dropout, nopeek
         self.data = data
         self.device = device or torch.device("cpu")
 
@@ -83,13 +89,11 @@ class Objective:
         return autocast(self.device, self.train.precision)
 
     def wire(self, feature: Tensor, generator: torch.Generator) -> Tensor:
-        """What the cloud and the adversary see, float32: noise, then the fixed-step quantizer."""
+        """What the cloud and the adversary see, float32: dropout, noise, then the fixed-step quantizer."""
         feature = feature.float()
         if self.fmt is None:
             return feature
-        if self.noise:
-            noise = torch.randn(feature.shape, generator=generator).to(feature.device)
-            feature = feature + self.noise * self.fmt.step * noise
+        feature = disturb(feature, self.noise * self.fmt.step, self.dropout, generator)
         return quantize_ste(feature, self.fmt)
 
     def terms(self, batch: Batch) -> Terms:
@@ -103,10 +107,14 @@ class Objective:
             terms.losses["identity"] = task.identity
             if self.train.losses.triplet_weight:
                 terms.losses["triplet"] = self.train.losses.triplet_weight * task.triplet
+            if self.nopeek is not None:
+                correlation = distance_correlation(pictures, sent)
+                terms.losses["nopeek"] = self.nopeek.weight * correlation
+                terms.facts["nopeek.correlation"] = float(correlation.detach())
             if self.lipschitz is not None:
                 self._add_lipschitz(terms, batch, pictures, self.lipschitz)
         if self.adversary is not None:
-            reward = self.adversary.play(sent, pictures, batch.step)
+            reward = self.adversary.play(sent, pictures, batch.step, batch.weight)
             terms.losses["adversary"] = reward.term
             terms.facts["adversary.error"] = reward.error
             terms.facts["adversary.capped"] = reward.capped
@@ -130,6 +138,23 @@ class Objective:
         terms.facts |= {f"lipschitz.{name}": value for name, value in constants.items()}
 
 
+def disturb(feature: Tensor, sigma: float, dropout: float, generator: torch.Generator) -> Tensor:
+    """What the device adds before the quantizer: zeros at random places, then Gaussian noise.
+
+    Args:
+        feature: float32.
+        sigma: standard deviation of the noise, in the feature's unit; 0 adds none.
+        dropout: part of the values that become zero; the others are divided by what is left.
+        generator: on the CPU.
+    """
+    if dropout:
+        kept = torch.rand(feature.shape, generator=generator).to(feature.device) >= dropout
+        feature = feature * kept / (1 - dropout)
+    if sigma:
+        feature = feature + sigma * torch.randn(feature.shape, generator=generator).to(feature.device)
+    return feature
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Autocast to bfloat16 where ``precision`` is ``bf16``."""
     context: AbstractContextManager[None] = torch.autocast(
@@ -144,11 +169,7 @@ def edge_gradients(net: ReidNet, losses: Mapping[str, Tensor]) -> dict[str, floa
     The terms' graph is kept; gradients of the parameters are not touched.
     """
     edge = [
-        parameter
-        for index in range(net.cut_index + 1)
-        for module in net.backbone.block_modules(index)
-        for parameter in module.parameters()
-        if parameter.requires_grad
+        parameter for module in net.edge_modules() for parameter in module.parameters() if parameter.requires_grad
     ]
     norms = {}
     for name, term in losses.items():

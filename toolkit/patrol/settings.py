@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from targets.errors import TargetError
 from targets.jetson.catalogue import device_of
@@ -35,7 +43,8 @@ class TrainSettings(_Settings):
         augment: strength of the augmentation.
         precision: ``bf16`` computes under autocast, parameters stay float32.
         device: ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
-        patience: epochs without a better validation before training stops; 0 never stops. Needs a validation.
+        patience: epochs without a better validation before training stops; 0 never stops. A run then holds out a
+            tenth of its training identities, whose mAP is the validation.
         seed: of order, augmentation, noise and decoders.
     """
 
@@ -120,6 +129,16 @@ class AdversarySettings(_Settings):
             raise ValueError(str(error)) from error
 
 
+class NoPeekSettings(_Settings):
+    """Distance correlation between pictures and wire (``toolkit.patrol.nopeek``), a baseline of the field.
+
+    Attributes:
+        weight: of the correlation in the loss.
+    """
+
+    weight: float = Field(default=1.0, gt=0)
+
+
 class LatencyBudget(_Settings):
     """What the edge half may take on a Jetson, *predicted* (``targets.jetson.predictor``), never measured.
 
@@ -192,12 +211,24 @@ class DefenceSettings(_Settings):
         lipschitz: the Lipschitz term.
         adversary: adversarial reconstruction.
         noise: standard deviation, in wire steps, of Gaussian noise added to the feature before the wire quantizer.
+        dropout: part of the feature's values that are sent as zero, drawn anew for every picture, in training and
+            on the device (He, Zhang, Lee, IoT Journal 2020); the others are scaled up.
+        nopeek: the distance correlation term.
     """
 
     train: TrainSettings = TrainSettings()
     lipschitz: LipschitzSettings | None = LipschitzSettings()
     adversary: AdversarySettings | None = AdversarySettings()
     noise: float = Field(default=0.0, ge=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    nopeek: NoPeekSettings | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_baselines(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings without them keep the hash that they had before they could be named."""
+        absent = {"dropout"} if not self.dropout else set()
+        absent |= {"nopeek"} if self.nopeek is None else set()
+        return {name: value for name, value in handler(self).items() if name not in absent}
 
 
 class PatrolSettings(DefenceSettings):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -228,3 +229,38 @@ class ProximalMasks:
                 state[key] = flat[f"{name}/{key}"].clone()
         self.step_number = int(flat["/step_number"])
         self.settled = bool(flat["/settled"])
+
+
+@dataclass
+class MaskTraining:
+    """The masks of a phase and how they are pruned.
+
+    Attributes:
+        proximal: the masks and their steps.
+        steering: towards the budget; None for a constant lambda.
+        steps: of the pruning phase.
+    """
+
+    proximal: ProximalMasks
+    steering: Steering | None
+    steps: int
+
+    def step(self, number: int) -> dict[str, float]:
+        """One mask step; returns what to log. ``sparsity`` is lambda |m|_1."""
+        if number == self.steps:
+            self.proximal.settle(self.steering)
+        settings = self.proximal.settings
+        threshold = settings.l1 * settings.learning_rate if number < self.steps else 0.0
+        if self.steering is not None and number < self.steps:
+            threshold = self.proximal.steer(self.steering, number)
+        else:
+            self.proximal.step(threshold)
+        norm, kept = self.proximal.norm(), self.proximal.kept()
+        facts = {
+            "loss.sparsity": threshold / settings.learning_rate * norm,
+            "masks.norm": norm,
+            "masks.kept": float(sum(kept.values())),
+        }
+        if self.steering is not None:
+            facts["masks.cost"] = self.steering.cost(kept) / self.steering.cost.full
+        return facts

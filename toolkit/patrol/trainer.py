@@ -16,11 +16,19 @@ from toolkit.errors import TrainingError
 from toolkit.models.network import ReidNet
 from toolkit.patrol.adversary import Adversary
 from toolkit.patrol.data import Batch, Batches
-from toolkit.patrol.history import History, Log
+from toolkit.patrol.distributed import (
+    average_buffers,
+    average_gradients,
+    barrier,
+    everywhere,
+    rank,
+    share_of,
+)
+from toolkit.patrol.history import History, Log, SilentLog
 from toolkit.patrol.objective import Objective
 from toolkit.patrol.schedule import one_cycle, set_schedule
 from toolkit.patrol.settings import TrainSettings
-from toolkit.patrol.sparsity import ProximalMasks, Steering
+from toolkit.patrol.sparsity import MaskTraining
 from toolkit.patrol.state import (
     State,
     drop_states,
@@ -39,41 +47,6 @@ Validate = Callable[[ReidNet], float]
 BEST = "best"
 OVERFLOWS = 5  # batches in a row whose gradient may overflow before training gives up
 WARM_UP_EPOCH = 1_000_003  # the augmentation's epoch number of warm-up batches, far from any real one
-
-
-@dataclass
-class MaskTraining:
-    """The masks of a phase and how they are pruned.
-
-    Attributes:
-        proximal: the masks and their steps.
-        steering: towards the budget; None for a constant lambda.
-        steps: of the pruning phase.
-    """
-
-    proximal: ProximalMasks
-    steering: Steering | None
-    steps: int
-
-    def step(self, number: int) -> dict[str, float]:
-        """One mask step; returns what to log. ``sparsity`` is lambda |m|_1."""
-        if number == self.steps:
-            self.proximal.settle(self.steering)
-        settings = self.proximal.settings
-        threshold = settings.l1 * settings.learning_rate if number < self.steps else 0.0
-        if self.steering is not None and number < self.steps:
-            threshold = self.proximal.steer(self.steering, number)
-        else:
-            self.proximal.step(threshold)
-        norm, kept = self.proximal.norm(), self.proximal.kept()
-        facts = {
-            "loss.sparsity": threshold / settings.learning_rate * norm,
-            "masks.norm": norm,
-            "masks.kept": float(sum(kept.values())),
-        }
-        if self.steering is not None:
-            facts["masks.cost"] = self.steering.cost(kept) / self.steering.cost.full
-        return facts
 
 
 @dataclass
@@ -171,7 +144,9 @@ def run_phase(phase: Phase, folder: Path) -> History:
         TrainingError: the loss is not finite; the state of the last complete epoch stays.
         ArtifactError: a state cannot be written, is damaged, or belongs to another training.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     state = load_latest(folder, phase.fingerprint)
+    barrier()  # rank 0 writes from here on
     progress = _Progress()
     first = 0
     if state is not None:
@@ -179,8 +154,7 @@ def run_phase(phase: Phase, folder: Path) -> History:
         first = state.epoch
         progress = _Progress.from_facts(state.facts)
         logger.info("%s: going on after epoch %d of %d", phase.name, first, phase.train.epochs)
-    folder.mkdir(parents=True, exist_ok=True)
-    log = Log(folder, first)
+    log = Log(folder, first) if rank() == 0 else SilentLog(folder, first)
     try:
         if state is None:
             _warm_up(phase, range(len(phase.adversary.decoders)) if phase.adversary else (), 0)
@@ -188,6 +162,7 @@ def run_phase(phase: Phase, folder: Path) -> History:
         epoch = first
         while epoch < phase.train.epochs and not progress.stopped:
             _epoch(phase, folder, log, epoch)
+            average_buffers(phase.net)
             epoch += 1
             _validate(phase, folder, log, epoch, progress)
             log.flush()
@@ -209,10 +184,10 @@ def _epoch(phase: Phase, folder: Path, log: Log, epoch: int) -> None:
         phase.net.train()
     description = f"{phase.name}: epoch {epoch + 1} of {phase.train.epochs}"
     for batch in track(phase.batches.epoch(epoch), description, total=phase.batches.steps_per_epoch):
-        log.write(epoch, batch.step, _step(phase, folder, log, batch))
+        log.write(epoch, batch.step, one_step(phase, folder, log, share_of(batch)))
 
 
-def _step(phase: Phase, folder: Path, log: Log, batch: Batch) -> dict[str, float]:
+def one_step(phase: Phase, folder: Path, log: Log, batch: Batch) -> dict[str, float]:
     """One joint step; returns what to log."""
     rate, momentum = one_cycle(batch.step, phase.steps, phase.train.learning_rate, phase.train.warm_fraction)
     set_schedule(phase.optimizer, rate, momentum)
@@ -223,10 +198,12 @@ def _step(phase: Phase, folder: Path, log: Log, batch: Batch) -> dict[str, float
     terms = phase.objective.terms(batch)
     total = terms.total()
     values = terms.values()
-    if not math.isfinite(float(total.detach())):
+    if not everywhere(math.isfinite(float(total.detach())), phase.objective.device):
         raise _not_finite(values, batch, folder)
     total.backward()
     parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
+    pruned = list(phase.masks.proximal.masks.values()) if phase.masks is not None else []
+    average_gradients([*parameters, *pruned], batch.weight)
     clip = phase.train.gradient_clip or math.inf
     norm = float(nn.utils.clip_grad_norm_(parameters, clip, foreach=True))
     values |= {"loss.total": float(total.detach()), "learning_rate": rate}
@@ -264,12 +241,13 @@ def _warm_up(phase: Phase, decoders: range | tuple[int, ...], epoch: int) -> Non
     source = (
         batch for turn in range(rounds) for batch in phase.batches.epoch(WARM_UP_EPOCH + epoch * 1009 + turn)
     )
-    for batch, _ in track(zip(source, range(steps), strict=False), f"{phase.name}: adversary", total=steps):
+    for whole, _ in track(zip(source, range(steps), strict=False), f"{phase.name}: adversary", total=steps):
+        batch = share_of(whole)
         pictures = batch.pictures.to(phase.objective.device)
         with torch.no_grad(), phase.objective.autocast():
             sent = phase.objective.wire(phase.net.edge(pictures), batch.generator(phase.train.seed, 3))
         for index in decoders:
-            adversary.fit(sent, pictures, index)
+            adversary.fit(sent, pictures, index, batch.weight)
 
 
 def _validate(phase: Phase, folder: Path, log: Log, epoch: int, progress: _Progress) -> None:
@@ -283,14 +261,16 @@ def _validate(phase: Phase, folder: Path, log: Log, epoch: int, progress: _Progr
         return  # the budget is not met yet: such a network cannot be the result
     if value > progress.best:
         progress.best, progress.best_epoch = value, epoch
-        if phase.train.patience:
+        if phase.train.patience and rank() == 0:
             save_state(folder, State(epoch, phase.tensors()), phase.fingerprint, name=BEST)
     patience = phase.train.patience
     progress.stopped = bool(patience) and epoch - progress.best_epoch >= patience
 
 
 def _save(phase: Phase, folder: Path, epoch: int, progress: _Progress) -> None:
-    save_state(folder, State(epoch, phase.tensors(), progress.facts()), phase.fingerprint)
+    if rank() == 0:
+        save_state(folder, State(epoch, phase.tensors(), progress.facts()), phase.fingerprint)
+    barrier()
 
 
 def _finish(phase: Phase, folder: Path, progress: _Progress) -> None:
@@ -299,4 +279,6 @@ def _finish(phase: Phase, folder: Path, progress: _Progress) -> None:
     if phase.masks is not None and not phase.masks.proximal.settled:
         phase.masks.proximal.settle(phase.masks.steering)
     phase.net.eval()
-    drop_states(folder, keep=1)
+    barrier()  # everyone has read the best state
+    if rank() == 0:
+        drop_states(folder, keep=1)

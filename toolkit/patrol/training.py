@@ -21,9 +21,9 @@ from toolkit.patrol.objective import Objective
 from toolkit.patrol.schedule import make_optimizer
 from toolkit.patrol.settings import DefenceSettings, LatencyBudget, MaskSettings, PatrolSettings, TrainSettings
 from toolkit.patrol.similarity import ReconstructionError
-from toolkit.patrol.sparsity import ProximalMasks, Steering
+from toolkit.patrol.sparsity import MaskTraining, ProximalMasks, Steering
 from toolkit.patrol.state import fingerprint_of
-from toolkit.patrol.trainer import MaskTraining, Phase, Validate, run_phase
+from toolkit.patrol.trainer import Phase, Validate, run_phase
 from toolkit.wire import WireFormat
 
 logger = logging.getLogger(__name__)
@@ -142,13 +142,15 @@ def _run(
                 lipschitz=settings.lipschitz,
                 adversary=make_adversary(feature, batches, settings, device),
                 noise=settings.noise,
+                dropout=settings.dropout,
+                nopeek=settings.nopeek,
                 data=data,
                 device=device,
             ),
             optimizer=make_optimizer(net, train.learning_rate, train.weight_decay),
             train=train,
             fingerprint=fingerprint,
-            masks=_masks(net, masks, data, mask_settings, train.epochs * batches.steps_per_epoch, read_layers),
+            masks=make_masks(net, masks, data, mask_settings, train.epochs * batches.steps_per_epoch, read_layers),
             validate=validate,
         )
         return run_phase(phase, folder)
@@ -200,7 +202,7 @@ def make_adversary(
     return Adversary(feature, size, options, measure, train.seed, train.precision).to(device)
 
 
-def _masks(
+def make_masks(
     net: ReidNet,
     masks: MaskSet | None,
     data: TrainingData,
@@ -208,6 +210,12 @@ def _masks(
     steps: int,
     read_layers: ReadLayers | None,
 ) -> MaskTraining | None:
+    """The masks of a phase with their budget; None where nothing is pruned.
+
+    Raises:
+        TrainingError: no mask can meet the budget.
+        SettingsError: a latency budget without ``read_layers``.
+    """
     if masks is None or settings is None:
         return None
     pruning = max(1, round(settings.prune_fraction * steps))

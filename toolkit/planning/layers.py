@@ -1,8 +1,11 @@
 """``layers.json`` from ONNX: the network after TensorRT's fusions, for the latency predictor.
 
-Rules (TensorRT documentation, "Types of fusions"; DESIGN truth 2 for Q/DQ): a convolution takes the BatchNorm,
-addition and activation behind it; pointwise operators behind each other are one kernel; Q/DQ pairs vanish into
-the precision of their readers; reshapes cost nothing.
+Rules (TensorRT documentation, "Types of fusions"; for Q/DQ, its chapter on explicit quantization): a convolution
+or matrix product takes the BatchNorm, addition and activation behind it; pointwise operators behind each other are
+one kernel, and so is what they spread out to and gather again (SiLU, GELU), and with the means that they divide by
+a normalization (LayerNorm, RMSNorm, written out or not); Q/DQ pairs vanish into the precision of their readers;
+reshapes, and in attention the shuffles of the heads, cost nothing. The two products and the softmax of attention
+are three layers: whether one kernel does all three depends on the release and the GPU.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any
 from targets.jetson.layers import NETWORK_INPUT, Layer, LayerGraph, Tensor
 from toolkit.errors import ModelError
 from toolkit.optional import require
-from toolkit.planning.onnx_graph import FREE, QUANTIZERS, FusionGraph
+from toolkit.planning.onnx_graph import FusionGraph
 
 SIMPLE = {"Relu", "Clip", "LeakyRelu", "PRelu"}
 SMOOTH = {"Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Mish", "Gelu", "Tanh", "Elu", "Softplus", "Erf", "Silu"}
@@ -24,6 +27,8 @@ UNARY = {"Sqrt", "Neg", "Abs", "Exp", "Log", "Reciprocal", "Floor", "Round", "Ba
 POINTWISE = SIMPLE | SMOOTH | BINARY | UNARY
 MATRIX = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 NORMALIZING = {"Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "LRN"}
+AVERAGING = {"ReduceMean", "ReduceSum"}
+LONGEST = 12
 REDUCING = {"GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax", "ArgMax", "TopK"}
 COPYING = {
     "Concat",
@@ -87,7 +92,7 @@ class _Fusion:
 
     def run(self) -> list[Layer]:
         for index, node in enumerate(self.graph.nodes):
-            if index in self.taken or node.op_type in FREE | QUANTIZERS or self._is_constant(node):
+            if index in self.taken or index in self.graph.free or self._is_constant(node):
                 continue
             chain, activation, residual = self._grow(index)
             self._emit(chain, activation, residual)
@@ -100,46 +105,75 @@ class _Fusion:
         """The nodes fused behind ``index``, its activation, and whether an addition is among them."""
         chain, activation, residual = [index], "none", False
         first = self.graph.nodes[index].op_type
-        if first not in MATRIX | POINTWISE:
+        if first not in MATRIX | POINTWISE and not self._averages(index):
             return chain, activation, residual
-        while True:
-            behind = self._behind(chain)
-            if not behind:
-                return chain, activation, residual
+        while behind := self._behind(chain):
             operators = [self.graph.nodes[i].op_type for i in behind]
-            if first in MATRIX and activation != "none" and operators != ["Add"]:
-                return chain, activation, residual
-            if operators == ["Add"] and first in MATRIX:
-                if residual or activation != "none":
-                    return chain, activation, residual
+            if first in MATRIX and activation != "none" and not self._scales(behind, activation):
+                break
+            if operators == ["Add"] and first in MATRIX and activation == "none":
+                if residual:
+                    break
                 residual = self._adds_activation(behind[0])
             elif operators[0] in SIMPLE:
                 activation = "relu"
-            elif any(name in SMOOTH for name in operators):
+            elif len(operators) > 1 or operators[0] in SMOOTH:
                 activation = "smooth"
             chain += behind
+        return chain, activation, residual
+
+    def _scales(self, behind: list[int], activation: str) -> bool:
+        """Whether it is the factor that ends a smooth activation written out, such as the half of GELU."""
+        node = self.graph.nodes[behind[0]]
+        constant = any(name in self.graph.constants for name in node.input)
+        return activation == "smooth" and len(behind) == 1 and node.op_type in ("Mul", "Div") and constant
 
     def _behind(self, chain: list[int]) -> list[int]:
-        """What can join a chain: its only reader if that is pointwise, or a gate (x and f(x) multiplied)."""
+        """What joins a chain: the fewest pointwise nodes that take all readers of its end and end in one."""
         last = self.graph.nodes[chain[-1]]
         tensor = self.graph.of_root(last.output[0])
         if tensor in self.graph.outputs and tensor == last.output[0]:
             return []
-        readers = self.graph.readers.get(tensor, [])
+        wanted = set(self.graph.readers.get(tensor, []))
+        means = self.graph.nodes[chain[0]].op_type not in MATRIX
         found: list[int] = []
-        if len(readers) == 1:
-            found = readers
-        elif len(readers) == 2:
-            found = self._gate(readers)
-        if not found or any(self.graph.nodes[i].op_type not in POINTWISE or i in self.taken for i in found):
-            return []
-        return found if all(self._ready(i, {*chain, *found}) for i in found) else []
+        candidates = set(wanted)
+        while wanted and len(found) < LONGEST:
+            joins = (
+                i for i in sorted(candidates) if self._joins(i, means) and self._ready(i, {*chain, *found, i})
+            )
+            index = next(joins, None)
+            if index is None:
+                return []
+            found.append(index)
+            candidates = (candidates | self._read_by(index)) - set(found)
+            if wanted <= set(found) and self._ends_in_one(found):
+                return found
+        return []
 
-    def _gate(self, readers: list[int]) -> list[int]:
-        first, second = (self.graph.nodes[i] for i in readers)
-        gated = self.graph.of_root(first.output[0])
-        is_gate = first.op_type in SMOOTH and second.op_type == "Mul"
-        return readers if is_gate and gated in {self.graph.of_root(name) for name in second.input} else []
+    def _joins(self, index: int, means: bool) -> bool:
+        pointwise = self.graph.nodes[index].op_type in POINTWISE
+        return index not in self.taken and (pointwise or (means and self._averages(index)))
+
+    def _read_by(self, index: int) -> set[int]:
+        names = self.graph.nodes[index].output
+        return {reader for name in names for reader in self.graph.readers.get(self.graph.of_root(name), [])}
+
+    def _ends_in_one(self, found: list[int]) -> bool:
+        """Whether nothing but the last node's tensor is read from outside."""
+        inside = set(found)
+        return not any(
+            self._read_by(i) - inside or self.graph.of_root(self.graph.nodes[i].output[0]) in self.graph.outputs
+            for i in found[:-1]
+        )
+
+    def _averages(self, index: int) -> bool:
+        """Whether a node replaces the last axis by one number that can be spread over it again."""
+        node = self.graph.nodes[index]
+        if node.op_type not in AVERAGING or not _attribute(node, "keepdims", 1):
+            return False
+        before, after = self.graph.shapes.get(node.input[0], ()), self.graph.shapes.get(node.output[0], ())
+        return bool(before) and before[-1] > 1 and (*before[:-1], 1) == after
 
     def _ready(self, index: int, own: set[int]) -> bool:
         """Whether everything else that a node reads exists already and no shape is blown up by it."""
@@ -170,7 +204,7 @@ class _Fusion:
         )
         layer = Layer(
             name=head.name or outputs[0],
-            kind=self._kind(head),
+            kind=self._kind(nodes),
             operators=tuple(node.op_type for node in nodes),
             inputs=reads,
             outputs=written,
@@ -189,8 +223,10 @@ class _Fusion:
             source = self.graph.of_root(name)
             if not name or name in self.graph.constants or source in own:
                 continue
+            whole, part = self.graph.elements(source), self.graph.elements(name)
+            known = found[source].elements if source in found and part < whole else 0
             producer = self.made.get(source, NETWORK_INPUT)
-            found[source] = Tensor(self.graph.elements(source), name in self.graph.decoded, producer)
+            found[source] = Tensor(min(whole, known + part), name in self.graph.decoded, producer)
         return tuple(found.values())
 
     def _weights(self, node: Any) -> tuple[str, ...]:
@@ -209,7 +245,8 @@ class _Fusion:
         codes = [tensor.codes for tensor in reads]
         return bool(codes) and all(codes)
 
-    def _kind(self, node: Any) -> str:
+    def _kind(self, nodes: Sequence[Any]) -> str:
+        node = nodes[0]
         if node.op_type in ("Conv", "ConvTranspose"):
             if node.op_type == "ConvTranspose":
                 return "deconv"
@@ -217,6 +254,8 @@ class _Fusion:
             return "depthwise" if shape[1] == 1 and _attribute(node, "group", 1) > 1 else "conv"
         if node.op_type in MATRIX:
             return "gemm"
+        if len(nodes) > 1 and any(other.op_type in AVERAGING for other in nodes):
+            return "softmax"
         return "elementwise" if node.op_type in POINTWISE else KINDS.get(node.op_type, "other")
 
     def _matrix(self, node: Any, weights: tuple[str, ...]) -> dict[str, Any]:
@@ -228,13 +267,14 @@ class _Fusion:
             return self._convolution(node, sum(sizes), output)
         source = self.graph.shapes[node.input[0]]
         inner = source[0] if node.op_type == "Gemm" and _attribute(node, "transA", 0) else source[-1]
-        rows = prod(output) // output[-1]
+        heads = prod(output[:-2]) if self.graph.multiplies_activations(node) else 1
         return {
             "macs": prod(output) * inner,
             "weights": sum(sizes),
-            "in_channels": inner,
-            "out_channels": output[-1],
-            "positions": rows,
+            "in_channels": inner * heads,
+            "out_channels": output[-1] * heads,
+            "groups": heads,
+            "positions": prod(output) // output[-1] // heads,
         }
 
     def _convolution(self, node: Any, weights: int, output: tuple[int, ...]) -> dict[str, Any]:

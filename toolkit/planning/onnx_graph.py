@@ -1,4 +1,8 @@
-"""The ONNX graph that fusion works on: Q/DQ pairs and reshapes are seen through, weights told from activations."""
+"""The ONNX graph that fusion works on: Q/DQ pairs and reshapes are seen through, weights told from activations.
+
+So are the shuffles of attention: transposing, splitting and gathering heads for a product of two activations, and
+back, is a stride in the batched matrix product, not a kernel.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from toolkit.optional import require
 
 FREE = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout"}
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
+SHUFFLES = {"Transpose", "Split", "Slice", "Gather"}
 
 
 @dataclass
@@ -23,6 +28,7 @@ class FusionGraph:
         coded: roots that are also stored as 8-bit codes; ``decoded`` names read those codes.
         written: names that a node writes; ``coded_weights`` those that a DequantizeLinear does.
         readers: nodes that read a root, by index.
+        free: indices of the nodes that cost nothing.
     """
 
     nodes: list[Any]
@@ -35,6 +41,7 @@ class FusionGraph:
     written: set[str] = field(default_factory=set)
     coded_weights: set[str] = field(default_factory=set)
     readers: dict[str, list[int]] = field(default_factory=dict)
+    free: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, model: Any, batch: int) -> FusionGraph:
@@ -64,10 +71,12 @@ class FusionGraph:
         for node in self.nodes:
             if node.op_type == "Constant" or (node.input and all(self.is_constant(i) for i in node.input if i)):
                 self.constants.update(node.output)
+        shuffles = self._shuffles()
         for index, node in enumerate(self.nodes):
-            if node.op_type in FREE | QUANTIZERS and node.input[0] not in self.constants:
+            if (node.op_type in FREE | QUANTIZERS or index in shuffles) and node.input[0] not in self.constants:
                 source = self.of_root(node.input[0])
-                self.root[node.output[0]] = source
+                self.free.add(index)
+                self.root.update(dict.fromkeys(node.output, source))
                 if node.op_type == "QuantizeLinear":
                     self.coded.add(source)
                 if node.op_type == "DequantizeLinear" or node.input[0] in self.decoded:
@@ -77,6 +86,43 @@ class FusionGraph:
                 if name and name not in self.constants:
                     self.readers.setdefault(self.of_root(name), []).append(index)
         self.outputs = {self.of_root(name) for name in self.outputs}
+
+    def _shuffles(self) -> set[int]:
+        """Nodes that arrange the heads of attention."""
+        direct: dict[str, list[int]] = {}
+        writer: dict[str, int] = {}
+        for index, node in enumerate(self.nodes):
+            writer.update(dict.fromkeys(node.output, index))
+            for name in node.input:
+                direct.setdefault(name, []).append(index)
+        into: set[int] = set()
+        found: set[int] = set()
+        for index in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[index]
+            if self.multiplies_activations(node):
+                into.add(index)
+            elif node.op_type in SHUFFLES | FREE | QUANTIZERS and node.input[0] not in self.constants:
+                readers = [reader for name in node.output for reader in direct.get(name, [])]
+                if readers and all(reader in into for reader in readers):
+                    into.add(index)
+                    found |= {index} if node.op_type in SHUFFLES else set()
+        for index, node in enumerate(self.nodes):
+            if node.op_type == "Transpose" and self.multiplies_activations(self._behind_free(node, writer)):
+                found.add(index)
+        return found
+
+    def _behind_free(self, node: Any, writer: dict[str, int]) -> Any:
+        """The node whose values this one reads."""
+        source = writer.get(node.input[0])
+        while source is not None and self.nodes[source].op_type in FREE | QUANTIZERS:
+            source = writer.get(self.nodes[source].input[0])
+        return None if source is None else self.nodes[source]
+
+    def multiplies_activations(self, node: Any) -> bool:
+        """Whether a node is a matrix product of two tensors that the network computes."""
+        if node is None or node.op_type != "MatMul":
+            return False
+        return all(name in self.written and name not in self.constants for name in node.input)
 
     def of_root(self, name: str) -> str:
         """Name of what first held a tensor's values."""

@@ -125,6 +125,38 @@ def certify_noisy(
     return _certificate(content, best, chance, changed, exact=False)
 
 
+def matching_accuracy(
+    scenes: Sequence[Pictures],
+    encode: Callable[[Pictures], Array],
+    reconstruct: Callable[[Array], Pictures],
+) -> tuple[float, ...]:
+    """The other side of the sandwich: how often a real attacker tells the variants of a scene apart.
+
+    It knows everything else, as the certificate's adversary does: of the scene's variants it names the one whose
+    own reconstruction would look most like the original, by least squares where the variants differ. On the same
+    scenes and engine its accuracy cannot exceed :func:`certify`'s.
+
+    Args:
+        scenes: as in :func:`certify`.
+        encode: the exact edge engine.
+        reconstruct: codes to pictures, a fitted attack.
+
+    Returns:
+        Accuracy of each scene.
+    """
+    found = []
+    for pictures in scenes:
+        seen = reconstruct(np.asarray(encode(pictures))).astype(np.float64)
+        known = pictures.astype(np.float64)
+        where = (pictures != pictures[:1]).any((0, 3))
+        seen, known = (values[:, where].reshape(len(values), -1) for values in (seen, known))
+        # of each pair: what is seen of variant a against what is known of variant b, both without their means
+        seen, known = seen - seen.mean(0), known - known.mean(0)
+        likeness = seen @ known.T - 0.5 * (known**2).sum(1)
+        found.append(float((likeness.argmax(1) == np.arange(len(pictures))).mean()))
+    return tuple(found)
+
+
 def bayes_accuracy(means: Values, sigma: float, *, frames: int = 1, samples: int = 20_000, seed: int = 0) -> float:
     """Accuracy of the best guess which of V equally likely means a Gaussian sample came from.
 

@@ -209,29 +209,6 @@ def _check_part(part: Part) -> None:
         raise AttackError(f"a pair's index is outside 0..{len(part.codes) - 1}")
 
 
-def mirror_part(
-    pictures: Pictures,
-    indices: Indices,
-    encode: Callable[[Pictures], Array],
-    step: float,
-    path: Path,
-    batch: int = 64,
-) -> Part:
-    """Encode the mirror images of some pictures: augmentation happens before the edge half, as an attacker would.
-
-    Args:
-        pictures: ``(N, H, W, 3)``.
-        indices: which of them.
-        encode: the edge half of the variant, uint8 pictures to codes.
-        step: of the codes.
-        path: where the codes are kept (``.npy``, read back as a memory map).
-        batch: pictures a call.
-    """
-    mirrored = np.ascontiguousarray(pictures[indices][:, :, ::-1])
-    codes = encode_to_file(mirrored, encode, path, batch)
-    return Part(WireCodes(codes, step), mirrored, np.arange(len(indices)))
-
-
 def encode_to_file(pictures: Pictures, encode: Callable[[Pictures], Array], path: Path, batch: int = 64) -> Array:
     """Codes of all pictures ``(N, C, h, w)``, written batch by batch and returned as a memory map."""
     path.parent.mkdir(parents=True, exist_ok=True)

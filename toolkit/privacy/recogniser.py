@@ -18,6 +18,7 @@ from toolkit.privacy.patches import Reader, Regions, cut_out
 from toolkit.progress import track
 
 LARGE_REGION = 600
+MOST_KEPT = 64_000_000  # numbers of cut regions that are held in memory; more are cut anew in every step
 
 
 class RecogniserSettings(BaseModel):
@@ -33,11 +34,11 @@ class RecogniserSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    height: int = Field(default=20, ge=8)
-    width: int = Field(default=16, ge=8)
-    channels: int = Field(default=32, ge=4)
-    steps: int = Field(default=600, ge=1)
-    batch: int = Field(default=128, ge=2)
+    height: int = Field(default=16, ge=8)
+    width: int = Field(default=12, ge=8)
+    channels: int = Field(default=24, ge=4)
+    steps: int = Field(default=300, ge=1)
+    batch: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=3e-3, gt=0)
     shift: int = Field(default=1, ge=0)
     seed: int = Field(default=0, ge=0)
@@ -60,14 +61,16 @@ class Recogniser:
         first = self._cut(read, train[:512])
         self._mean = first.mean((0, 2, 3), keepdims=True)
         self._std = np.maximum(first.std((0, 2, 3), keepdims=True), first.std() * 1e-3 + 1e-12)
+        kept = self._input(read, train) if first[0].size * len(train) <= MOST_KEPT else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self._net = _network(first.shape[1], options, self.regions.classes)
         optimizer = torch.optim.AdamW(self._net.parameters(), lr=options.learning_rate, weight_decay=1e-2)
         for step in track(range(options.steps), "training a recogniser"):
             random = np.random.default_rng((options.seed, step))
-            chosen = random.permutation(train)[: options.batch]
-            x = _shifted(self._input(read, chosen), options.shift, random)
+            places = random.permutation(len(train))[: options.batch]
+            chosen = train[places]
+            x = _shifted(self._input(read, chosen) if kept is None else kept[places], options.shift, random)
             with torch.autocast("cpu", torch.bfloat16):
                 guess = self._net(x)
             loss = F.cross_entropy(

@@ -34,6 +34,8 @@ class AttackerResult:
         mse, ssim: one value a test picture.
         problems: why this attacker's failure would prove nothing; empty for a trusted one.
         seconds: fitting and reconstructing.
+        ms_ssim: multi-scale SSIM a test picture; empty where the pictures are too small for it.
+        lpips: perceptual distance a test picture; empty without local weights.
     """
 
     label: str
@@ -44,6 +46,8 @@ class AttackerResult:
     ssim: tuple[float, ...]
     problems: tuple[str, ...]
     seconds: float
+    ms_ssim: tuple[float, ...] = ()
+    lpips: tuple[float, ...] = ()
 
     def values(self, measure: Measure) -> Values:
         """Scores a picture."""
@@ -169,7 +173,19 @@ class AttackResult:
             "privacy.trusted": float(self.trusted),
             "privacy.measurable": float(can_tell),
         }
-        return rows + [Metric(name=name, value=v, **self._common(machine, name)) for name, v in plain.items()]
+        rows += [Metric(name=name, value=v, **self._common(machine, name)) for name, v in plain.items()]
+        return [*rows, *self._more("ms_ssim", 1, machine), *self._more("lpips", -1, machine)]
+
+    def _more(self, name: Literal["ms_ssim", "lpips"], sign: int, machine: str) -> list[Metric]:
+        """A measure that not every suite has; ``sign`` is 1 where a high value is a leak."""
+        scored = {a.label: np.asarray(getattr(a, name)) for a in self.attackers if getattr(a, name)}
+        if not scored:
+            return []
+        label = max(scored, key=lambda one: sign * float(scored[one].mean()))
+        found = estimate([scored[label]], self.identities, mean)
+        common = self._common(machine, "privacy.ssim")
+        common["protocol"] = f"worst of {len(self.attackers)} attackers: {label}"
+        return [Metric(name=f"privacy.{name}", value=found.value, interval=(found.low, found.high), **common)]
 
     def _common(self, machine: str, name: str) -> dict[str, Any]:
         measure: Measure = "mse" if name.split(".")[1] in ("mse", "psnr", "r2", "mse_p95") else "ssim"
@@ -223,8 +239,8 @@ class AttackResult:
 def attacker_from(body: dict[str, Any]) -> AttackerResult:
     """An attacker's result from JSON values."""
     fields = {**body, "fit": FitReport.from_dict(body["fit"])}
-    for name in ("mse", "ssim", "problems"):
-        fields[name] = tuple(body[name])
+    for name in ("mse", "ssim", "problems", "ms_ssim", "lpips"):
+        fields[name] = tuple(body.get(name, ()))
     return AttackerResult(**fields)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,13 +11,37 @@ from toolkit.privacy.attacks.base import Attack
 from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
 from toolkit.privacy.attacks.ridge import Ridge, RidgeSettings
 from toolkit.privacy.attacks.shadow import Shadow, ShadowSettings
+from toolkit.privacy.attacks.substitute import Substitute, SubstituteSettings
 from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.whitebox import WhiteBox, WhiteBoxSettings
+from toolkit.privacy.leaks import LeakSettings
+from toolkit.privacy.references import ReferenceName
 
 Attacker = Annotated[
-    InverseNetworkSettings | RidgeSettings | WhiteBoxSettings | ShadowSettings, Field(discriminator="kind")
+    InverseNetworkSettings | RidgeSettings | WhiteBoxSettings | ShadowSettings | SubstituteSettings,
+    Field(discriminator="kind"),
 ]
 NO_TOOLS = Tools()
+
+
+class BoundSettings(BaseModel):
+    """Options of the bounds.
+
+    Attributes:
+        pictures: at which local Lipschitz constants are taken.
+        singular_values: largest ones at the first of them.
+        side: of the reduced pictures of the null-space bound.
+        prior: pictures of the attacker's own behind its prior.
+        gram: of these, pictures behind the mean Gram matrix (3 * side^2 passes each).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pictures: int = Field(default=16, ge=1)
+    singular_values: int = Field(default=32, ge=1)
+    side: int = Field(default=8, ge=2, le=24)
+    prior: int = Field(default=1024, ge=2)
+    gram: int = Field(default=16, ge=1)
 
 
 class AttackSettings(BaseModel):
@@ -25,11 +50,22 @@ class AttackSettings(BaseModel):
     Attributes:
         preset: ``screening`` (minutes, convergence untested) or ``headline`` (trained until it converges).
         attackers: the attackers; empty for the preset's own.
+        augmented: further copies of the attacker's pictures, shifted and relit at random before they are encoded.
+        synthetic: pictures of the synthetic fleet that attackers with ``pretrain_steps`` learn from first.
         mirror: train on mirror images too, encoded by the variant itself, where an encoder is given.
         minimum_test: fewer test pictures make the result untrusted.
         minimum_train: fewer of the attacker's own pairs make it untrusted.
         pictures_shown: reconstructions kept for the grid.
+        leaks: what is read by name from reconstructions and codes; ``null`` leaves it out.
         certificate_scenes: counterfactual scenes per content of the synthetic fleet; 0 leaves certificates out.
+        references: rows beside the anchors; None for the preset's own (all with ``headline``, else none).
+        shallow_cut: block behind which the shallow dense split cuts; empty for the middle of the edge half.
+        noise: standard deviation of the row with private noise, in units of the codes' own.
+        lpips: safetensors file with AlexNet's and LPIPS's weights, for LPIPS beside the other measures.
+        bounds: Lipschitz constants, singular values and the null-space bound of the float edge half; None leaves
+            them out.
+        seeds: seeds of the attackers; with more than one, the mean over seeds is reported too (at least 3 for a
+            claim).
         seed: of everything that is not an attacker's own.
     """
 
@@ -38,10 +74,19 @@ class AttackSettings(BaseModel):
     preset: Literal["screening", "headline"] = "screening"
     attackers: tuple[Attacker, ...] = ()
     mirror: bool = True
+    augmented: int = Field(default=0, ge=0, le=16)
+    synthetic: int = Field(default=0, ge=0)
     minimum_test: int = Field(default=100, ge=1)
     minimum_train: int = Field(default=500, ge=1)
     pictures_shown: int = Field(default=12, ge=0)
+    leaks: LeakSettings | None = LeakSettings()
     certificate_scenes: int = Field(default=16, ge=0)
+    references: tuple[ReferenceName, ...] | None = None
+    shallow_cut: str = ""
+    noise: float = Field(default=0.5, gt=0)
+    lpips: Path | None = None
+    bounds: BoundSettings | None = None
+    seeds: int = Field(default=1, ge=1, le=20)
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -51,6 +96,17 @@ class AttackSettings(BaseModel):
         if twice:
             raise ValueError(f"attackers need different labels, {sorted(twice)} is used twice")
         return self
+
+    def rows(self) -> tuple[ReferenceName, ...]:
+        """The rows beside the anchors that are measured."""
+        if self.references is not None:
+            return self.references
+        return ("embedding", "shallow", "noise") if self.preset == "headline" else ()
+
+    def reseeded(self, number: int) -> AttackSettings:
+        """The same suite with its seeds moved on by ``number``."""
+        attackers = tuple(one.model_copy(update={"seed": one.seed + number}) for one in self.attackers)
+        return self.model_copy(update={"attackers": attackers, "seed": self.seed + number})
 
     def chosen(self, tools: Tools = NO_TOOLS) -> tuple[Attacker, ...]:
         """The attackers to run; the headline preset adds those that ``tools`` allow."""
@@ -64,6 +120,8 @@ class AttackSettings(BaseModel):
             InverseNetworkSettings.headline(label="headline-ssim", seed=seed),
             InverseNetworkSettings.headline(label="headline-mse", seed=seed, ssim_weight=0.0),
             InverseNetworkSettings.headline(label="headline-cem", seed=seed, decoder="residual_n8c64"),
+            InverseNetworkSettings.sharp(seed=seed),
+            SubstituteSettings(seed=seed, decoder=InverseNetworkSettings.headline(seed=seed)),
         ]
         if tools.edge:
             found.append(WhiteBoxSettings(seed=seed))
@@ -84,4 +142,6 @@ def make_attack(settings: Attacker, tools: Tools = NO_TOOLS) -> Attack:
         return WhiteBox(settings, tools)
     if isinstance(settings, ShadowSettings):
         return Shadow(settings, tools)
-    return InverseNetwork(settings)
+    if isinstance(settings, SubstituteSettings):
+        return Substitute(settings, tools)
+    return InverseNetwork(settings, tools)

@@ -86,6 +86,12 @@ def ssim_tensor(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
 
 def ssim_map(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
     """SSIM of every channel and position ``(N, C, H, W)``; see :func:`ssim`."""
+    luminance, structure = ssim_parts(x, y, data_range=data_range)
+    return luminance * structure
+
+
+def ssim_parts(x: Tensor, y: Tensor, *, data_range: float) -> tuple[Tensor, Tensor]:
+    """Its two factors, luminance and contrast with structure, ``(N, C, H, W)`` each."""
     height, width = x.shape[-2:]
     if min(height, width) < WINDOW:
         raise AttackError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW} pixels, not {height} x {width}")
@@ -97,7 +103,7 @@ def ssim_map(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
     product = mean_x * mean_y
     luminance = (2 * product + c1) / (squares + c1)
     structure = (2 * (xy - product) + c2) / ((xx + yy - squares).clamp_min(0) + c2)
-    return luminance * structure
+    return luminance, structure
 
 
 @lru_cache(maxsize=16)

@@ -18,8 +18,11 @@ from toolkit.privacy.anchors import Anchors, measure_anchors
 from toolkit.privacy.attacks.base import Attack
 from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
 from toolkit.privacy.attacks.tools import Network, Tools
-from toolkit.privacy.codes import Array, Indices, Pairs, Part, Pictures, WireCodes, mirror_part
+from toolkit.privacy.augmentation import Jitter, changed_part, mirror
+from toolkit.privacy.codes import Array, Indices, Pairs, Part, Pictures, WireCodes
+from toolkit.privacy.perceptual import Lpips, fits_ms_ssim, ms_ssim
 from toolkit.privacy.result import AttackerResult, AttackResult, attacker_from
+from toolkit.privacy.resume import reconstruct_kept
 from toolkit.privacy.settings import NO_TOOLS, AttackSettings, make_attack
 from toolkit.privacy.similarity import compare
 from toolkit.privacy.trust import attacker_problems, suite_problems
@@ -79,6 +82,30 @@ class AttackData:
         return Pairs([Part(self.codes, self.pictures, rows)])
 
 
+def attack_data(
+    codes: Array,
+    pictures: Pictures,
+    splits: SplitsLike,
+    fmt: WireFormat | None,
+    identities: Sequence[str],
+    encode: Callable[[Pictures], Array] | None = None,
+) -> AttackData:
+    """Codes, pictures and splits as one object; the arguments are those of :func:`run_attack`.
+
+    Raises:
+        AttackError: they do not belong together.
+    """
+    return AttackData(
+        codes=WireCodes.from_format(codes, fmt),
+        pictures=pictures,
+        identities=identities,
+        train=np.asarray(splits.attacker_train, np.int64),
+        validation=np.asarray(splits.attacker_validation, np.int64),
+        test=np.unique(np.asarray([*splits.query, *splits.gallery], np.int64)),
+        encode=encode,
+    )
+
+
 def run_attack(
     codes: Array,
     pictures: Pictures,
@@ -113,15 +140,7 @@ def run_attack(
     Raises:
         AttackError: codes, pictures and splits do not belong together, or no attacker finished.
     """
-    data = AttackData(
-        codes=WireCodes.from_format(codes, fmt),
-        pictures=pictures,
-        identities=identities,
-        train=np.asarray(splits.attacker_train, np.int64),
-        validation=np.asarray(splits.attacker_validation, np.int64),
-        test=np.unique(np.asarray([*splits.query, *splits.gallery], np.int64)),
-        encode=encode,
-    )
+    data = attack_data(codes, pictures, splits, fmt, identities, encode)
     return attack_variant(data, settings, folder, variant, anchors, Tools(edge, cloud, fmt, identities))
 
 
@@ -143,7 +162,7 @@ def attack_variant(
         label = options.label or options.kind
         try:
             attack = make_attack(options, tools)
-            attackers.append(_run_one(attack, data, (train, validation), folder, tag, shown))
+            attackers.append(_run_one(attack, data, (train, validation), folder, tag, shown, settings.lpips))
             kept[label] = np.load(folder / label / "shown.npy", allow_pickle=False)
         except AttackError as error:
             logger.warning("%s failed on %s: %s", label, variant, error)
@@ -167,15 +186,10 @@ def attack_variant(
     return result
 
 
-def reconstruct_with(
-    label: str,
-    rows: Indices,
-    data: AttackData,
-    settings: AttackSettings,
-    folder: Path,
-    tools: Tools = NO_TOOLS,
-) -> Pictures:
-    """Reconstructions of any pictures by an attacker of an earlier :func:`attack_variant`, for leaks by name.
+def finished_attack(
+    label: str, data: AttackData, settings: AttackSettings, folder: Path, tools: Tools = NO_TOOLS
+) -> Attack:
+    """An attacker of an earlier :func:`attack_variant`, ready to reconstruct any pictures, for leaks by name.
 
     A learned attacker is read from its finished checkpoint in ``folder``, not trained again.
 
@@ -186,33 +200,40 @@ def reconstruct_with(
         if label == (options.label or options.kind):
             attack = make_attack(options, tools)
             attack.fit(*_own_pairs(data, settings, folder, _fingerprint(data)), folder / label)
-            return attack.reconstruct(data.codes, rows)
+            return attack
     raise AttackError(f"no attacker {label!r} in this suite")
 
 
+def suite_anchors(data: AttackData, settings: AttackSettings, folder: Path) -> Anchors:
+    """The scale of these pictures alone, for the variants that are attacked later; read again where it is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tag = _fingerprint(data)
+    return _anchors(data, _own_pairs(data, settings, folder, tag), settings, folder, tag)
+
+
 def _own_pairs(data: AttackData, settings: AttackSettings, folder: Path, tag: str) -> tuple[Pairs, Pairs]:
-    """The adversary's pairs, with mirror images that were encoded once, and its validation pairs."""
+    """The adversary's pairs, with changed pictures that were encoded once, and its validation pairs."""
     parts = [Part(data.codes, data.pictures, data.train)]
-    if settings.mirror and data.encode:
-        path, key = folder / "mirror_codes.npy", folder / "mirror_codes.key"
-        encode = data.encode
-        if path.exists() and key.exists() and key.read_text(encoding="utf-8") == tag:
-            stored = np.load(path, mmap_mode="r", allow_pickle=False)
-            mirrored = np.ascontiguousarray(data.pictures[data.train][:, :, ::-1])
-            parts.append(Part(WireCodes(stored, data.codes.step), mirrored, np.arange(len(stored))))
-        else:
-            key.unlink(missing_ok=True)
-            parts.append(mirror_part(data.pictures, data.train, encode, data.codes.step, path))
-            key.write_text(tag, encoding="utf-8")
+    changes: dict[str, Callable[[Pictures, int], Pictures]] = {}
+    if data.encode:
+        changes |= {"mirror": mirror} if settings.mirror else {}
+        changes |= {f"jitter{i}": Jitter(settings.seed, i) for i in range(settings.augmented)}
+        parts += [changed_part(data, data.encode, change, folder / name, tag) for name, change in changes.items()]
     return Pairs(parts), data.pairs(data.validation)
 
 
 def _run_one(
-    attack: Attack, data: AttackData, pairs: tuple[Pairs, Pairs], folder: Path, tag: str, shown: Indices
+    attack: Attack,
+    data: AttackData,
+    pairs: tuple[Pairs, Pairs],
+    folder: Path,
+    tag: str,
+    shown: Indices,
+    lpips: Path | None = None,
 ) -> AttackerResult:
     """Fit and score one attacker, or read what an earlier call left."""
     own = folder / attack.name
-    done, key = own / "result.json", tag + attack.options_json()
+    done, key = own / "result.json", tag + attack.options_json() + (str(lpips) if lpips else "")
     if done.exists():
         body = json.loads(done.read_text(encoding="utf-8"))
         if body.pop("key", None) == key:
@@ -220,8 +241,10 @@ def _run_one(
     own.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     report = attack.fit(*pairs, own)
-    pictures = attack.reconstruct(data.codes, data.test)
+    pictures = reconstruct_kept(attack, data, own, key)
     scores = compare(pictures, data.pictures[data.test])
+    originals = data.pictures[data.test]
+    large = fits_ms_ssim(*originals.shape[1:3])
     result = AttackerResult(
         label=attack.name,
         kind=attack.kind,
@@ -231,6 +254,8 @@ def _run_one(
         ssim=tuple(scores.ssim.tolist()),
         problems=_constant(pictures),
         seconds=time.monotonic() - started,
+        ms_ssim=tuple(ms_ssim(pictures, originals).tolist()) if large else (),
+        lpips=tuple(Lpips.load(lpips).distance(pictures, originals).tolist()) if lpips else (),
     )
     np.save(own / "shown.npy", pictures[shown], allow_pickle=False)
     done.write_text(json.dumps({**asdict(result), "key": key}) + "\n", encoding="utf-8")
@@ -257,7 +282,7 @@ def _anchors(
 
 
 def _constant(pictures: Pictures) -> tuple[str, ...]:
-    spread = pictures.astype(np.float32).std(axis=0).mean()
+    spread = pictures[:: max(1, len(pictures) // 256)].astype(np.float32).std(axis=0).mean()
     return ("gives the same picture for all codes",) if len(pictures) > 1 and spread < 0.5 else ()
 
 

@@ -47,7 +47,7 @@ def compare_files(
     """Open or build both and measure A B, B A, A B...
 
     A file with a sidecar beside it is opened as the engine that it is; any other one is taken for an ONNX model
-    and built here, in a temporary folder. Both get the same noise as input: no network's time depends on it.
+    and built here, in a temporary folder. Both get the same noise as input: its values do not matter.
 
     Args:
         a, b: ONNX models or engine files.

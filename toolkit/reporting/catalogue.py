@@ -68,6 +68,21 @@ OTHERS: dict[str, Kind] = {
         )
         for content in ("plate", "occupants", "background")
     },
+    **{
+        f"privacy.certificate.{content}.attack": Kind(
+            f"an attacker on the same scenes names the {content}", PRIVACY, "lower"
+        )
+        for content in ("plate", "occupants", "background")
+    },
+    "privacy.excess.ssim_normalized": Kind("excess over the embedding, SSIM", PRIVACY, "lower", worst=True),
+    "privacy.excess.r2": Kind("excess over the embedding, R²", PRIVACY, "lower", worst=True),
+    "privacy.bound.bits_raw": Kind("bound: bits sent a picture", PRIVACY, "lower", exact=True),
+    "privacy.bound.bits_entropy": Kind("bound: bits of an ideal coder a picture", PRIVACY, "lower"),
+    "privacy.bound.lipschitz": Kind("largest local stretch of the edge half", PRIVACY),
+    "privacy.bound.null_space_mse": Kind("bound: MSE that the null space leaves", PRIVACY, "higher"),
+    "privacy.ms_ssim": Kind("multi-scale SSIM of the reconstruction", PRIVACY, "lower"),
+    "privacy.lpips": Kind("LPIPS of the reconstruction", PRIVACY, "higher"),
+    "leak.background.ssim": Kind("leak: SSIM outside the vehicle", PRIVACY, "lower", worst=True),
     "privacy.converged": Kind("attacker converged", PRIVACY, "higher", exact=True),
 }
 
@@ -80,6 +95,7 @@ _FAMILIES: dict[str, Kind] = {
     "power": Kind("", SPEED, "lower"),
     "energy": Kind("", SPEED, "lower"),
     "leak": Kind("", PRIVACY, "lower", worst=True),
+    "identity_evidence": Kind("", PRIVACY, worst=True),
 }
 
 

@@ -215,14 +215,15 @@ class ReportInput:
         latency_samples: variant key to single times in ms, float (N,).
         ratios: interleaved comparisons.
         layer_times: variant key to layers in order of execution.
-        power: variant key to points (seconds, watts).
+        power: device to points (seconds, watts).
         attackers: every attack that was run.
         anchors: floor and mean picture.
         pictures: the picture grid.
         plates: crops of plates, large enough to judge.
         contains_real_pictures: pictures show real roads: ``publish`` leaves them out.
         wire: facts on what is sent.
-        devices: device table.
+        devices: what is predicted for devices.
+        measured: what was measured on devices.
         manifest: of the run, JSON-like.
         settings: the run's YAML.
         notes: what a reader should know.
@@ -251,6 +252,7 @@ class ReportInput:
     contains_real_pictures: bool = True
     wire: tuple[Fact, ...] = ()
     devices: Table | None = None
+    measured: Table | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     settings: str = ""
     notes: tuple[str, ...] = ()

@@ -67,6 +67,9 @@ def worst(metrics: list[Metric], kind: Kind) -> Metric | None:
     return max(metrics, key=lambda metric: metric.value) if kind.worst else metrics[0]
 
 
+BESIDE_A_LEAK = (".original", ".chance", ".ssim_floor")  # in the table of leaks
+
+
 def path_table(data: ReportInput) -> tuple[Group, ...]:
     """The groups that have at least one number."""
     names = [*PATH, *_more_names(data)]
@@ -80,8 +83,17 @@ def path_table(data: ReportInput) -> tuple[Group, ...]:
 
 def _more_names(data: ReportInput) -> list[str]:
     """Leaks by name, certificates and energy, which a run may or may not have."""
-    wanted = ("leak.", "energy.", "power.", "privacy.certificate", "privacy.bound", "quantization.")
-    return sorted({metric.name for metric in data.metrics if metric.name.startswith(wanted)} - set(PATH))
+    wanted = (
+        "leak.",
+        "energy.",
+        "power.",
+        "privacy.certificate",
+        "privacy.bound",
+        "privacy.excess",
+        "quantization.",
+    )
+    found = {metric.name for metric in data.metrics if metric.name.startswith(wanted)}
+    return sorted(name for name in found - set(PATH) if not name.endswith(BESIDE_A_LEAK))
 
 
 def _rows(data: ReportInput, name: str) -> list[Row]:

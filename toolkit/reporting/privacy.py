@@ -7,8 +7,10 @@ from toolkit.metrics import Metric
 from toolkit.reporting import numbers, plots
 from toolkit.reporting.blocks import Section
 from toolkit.reporting.input import PictureGrid, ReportInput
+from toolkit.reporting.leaks import leaks
 from toolkit.reporting.path import attacker_of
 from toolkit.reporting.pictures import data_uri, show_grid
+from toolkit.reporting.references import references
 from toolkit.reporting.words import best_metric
 
 COLUMNS = ("variant", "#normalized SSIM", "#R²", "#SSIM", "#PSNR", "#n", "converged", "trusted")
@@ -52,6 +54,8 @@ def privacy(data: ReportInput, publish: bool) -> Section:
         "what speaks against it, and notes",
     )
     section.table("Every attacker that was run.", heads, _attacker_rows(data, names))
+    leaks(section, data)
+    references(section, data)
     _convergence(section, data)
     _anchors(section, data, publish)
     return section

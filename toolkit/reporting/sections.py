@@ -193,7 +193,7 @@ def _latency(data: ReportInput) -> Section:
         ("comparison", "#ratio", "#95 % interval", "#rounds", "in words"),
         ratio_rows,
     )
-    section.chart(*_layer_charts(data), _power_chart(data))
+    section.chart(*_layer_charts(data))
     return section
 
 
@@ -211,8 +211,8 @@ def _layer_label(layer: str, operator: str) -> str:
 
 
 def _power_chart(data: ReportInput) -> Chart | None:
-    power = {data.title_of(key): curve for key, curve in data.power.items()}
-    return plots.curves_chart("power", f"Power, measured{_on(data)}.", power, "W", x_label="seconds")
+    caption = "Power at the device's input rails while its engine ran, measured there."
+    return plots.curves_chart("power", caption, dict(data.power), "W", x_label="seconds")
 
 
 def _wire(data: ReportInput) -> Section:
@@ -224,9 +224,11 @@ def _wire(data: ReportInput) -> Section:
 
 def _devices(data: ReportInput) -> Section:
     section = Section("devices", "Devices")
-    if data.devices is not None:
-        origin = f" ({data.devices.provenance})" if data.devices.provenance else ""
-        section.table(f"{data.devices.caption}{origin}", data.devices.columns, data.devices.rows)
+    for table in (data.measured, data.devices):
+        if table is not None:
+            origin = f" ({table.provenance})" if table.provenance else ""
+            section.table(f"{table.caption}{origin}", table.columns, table.rows)
+    section.chart(_power_chart(data))
     return section
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +13,22 @@ from toolkit.preprocess import Preprocess
 from toolkit.progress import track
 from toolkit.runs import CHECKPOINTS
 from toolkit.stages.base import Context, Stage
+from toolkit.stages.bounds import measure_bounds
 from toolkit.stages.build import Encoder, codes_of, deployed_variant, open_encoder, running_variants
 from toolkit.stages.data import RunData
 from toolkit.stages.export import load_network, wire_of
+from toolkit.stages.leaks import LeakStudy, readable_attacker
+from toolkit.stages.references import measure_references
 from toolkit.variants import Variant
 
 if TYPE_CHECKING:
     from toolkit.privacy.anchors import Anchors
-    from toolkit.privacy.attacks.tools import Network
+    from toolkit.privacy.attacks.base import Attack
+    from toolkit.privacy.attacks.tools import Network, Tools
+    from toolkit.privacy.codes import Pairs
     from toolkit.privacy.result import AttackResult
+    from toolkit.privacy.suite import AttackData
+    from toolkit.wire import WireFormat
 
 Scenes = dict[str, list[NDArray[np.uint8]]]
 
@@ -29,22 +37,25 @@ class AttackStage(Stage):
     """The same attackers with the same budget on the codes of every variant that runs here."""
 
     name = "attack"
-    version = 2
+    version = 3
     sections = ("attack",)
     inputs = ("data", "export", "build")
 
     def run(self, context: Context) -> None:
         data = RunData.load(context)
         scenes = _scenes(context)
+        study = _study(context, data)
         results: dict[str, AttackResult] = {}
         anchors: Anchors | None = None
         for key in running_variants(context):
-            results[key] = self._attack(context, data, key, anchors, scenes)
+            results[key] = self._attack(context, data, key, anchors, scenes, study)
             anchors = anchors or results[key].anchors
         reference = next(iter(results.values())).worst().ssim
         for result in results.values():
             for metric in result.metrics(context.machine, reference):
                 context.metrics.add(metric)
+        measure_references(context, data, AttackRows(data), results, reference)
+        measure_bounds(context, data)
         worst = results[deployed_variant(context)]
         context.summary.update(
             attackers=len(worst.attackers), ssim=round(worst.ssim.value, 3), trusted=worst.trusted
@@ -53,30 +64,82 @@ class AttackStage(Stage):
             context.summary.update(normalized=round(worst.normalized_ssim.value, 3), r2=round(worst.r2.value, 3))
 
     def _attack(
-        self, context: Context, data: RunData, key: str, anchors: Anchors | None, scenes: Scenes
+        self,
+        context: Context,
+        data: RunData,
+        key: str,
+        anchors: Anchors | None,
+        scenes: Scenes,
+        study: LeakStudy | None,
     ) -> AttackResult:
-        from toolkit.privacy.suite import run_attack
+        from toolkit.privacy.attacks.tools import Tools
+        from toolkit.privacy.suite import attack_data, attack_variant, finished_attack
 
         network = Variant.from_key(key).network
         edge, cloud = _halves(context, network)
+        fmt, checkpoints = wire_of(context, network), context.folder / CHECKPOINTS / key
+        settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
         with open_encoder(context, key) as encoder:
-            result = run_attack(
-                codes_of(context, key),
-                data.pictures,
-                _Rows(data),
-                wire_of(context, network),
-                context.settings.attack.model_copy(update={"seed": context.settings.seed}),
-                context.folder / CHECKPOINTS / key,
-                variant=key,
-                identities=data.identities,
-                encode=encoder,
-                edge=edge,
-                cloud=cloud,
-                anchors=anchors,
+            pretraining = _synthetic(context, encoder, fmt, checkpoints)
+            tools = Tools(edge, cloud, fmt, data.identities, pretraining)
+            source = attack_data(
+                codes_of(context, key), data.pictures, AttackRows(data), fmt, data.identities, encoder
             )
+            result = attack_variant(source, settings, checkpoints, key, anchors, tools)
             result.save(context.folder / key)
-            _certify(context, key, scenes, encoder)
+            _repeat(context, source, tools, result)
+            label, studied = readable_attacker(result), key in _studied(context)
+            wanted = label is not None and (any(scenes.values()) or (study is not None and studied))
+            attack = finished_attack(label, source, settings, checkpoints, tools) if label and wanted else None
+            _certify(context, key, scenes, encoder, attack, fmt)
+            if study and studied:
+                study.measure(key, result, source, attack)
         return result
+
+
+def _synthetic(context: Context, encoder: Encoder, fmt: WireFormat, folder: Path) -> Pairs | None:
+    """Pairs of the synthetic fleet for attackers that pre-train; None where none are wanted."""
+    count = context.settings.attack.synthetic
+    if not count:
+        return None
+    from toolkit.privacy.synthetic import synthetic_pairs
+
+    preprocess = Preprocess.load(context.run.folder("data"))
+    shared = context.folder / CHECKPOINTS / "synthetic.npy"
+    folder.mkdir(parents=True, exist_ok=True)
+    return synthetic_pairs(count, preprocess, encoder, fmt, folder, shared, context.settings.seed)
+
+
+def _repeat(context: Context, source: AttackData, tools: Tools, first: AttackResult) -> None:
+    """The same suite with other seeds: how much the number depends on the attackers' training."""
+    from toolkit.privacy.seeds import seed_metrics
+    from toolkit.privacy.suite import attack_variant
+
+    settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
+    folder = context.folder / CHECKPOINTS / first.variant
+    results = [first]
+    for number in range(1, settings.seeds):
+        own = folder / f"seed-{number}"
+        results.append(attack_variant(source, settings.reseeded(number), own, first.variant, first.anchors, tools))
+        results[-1].save(context.folder / first.variant / f"seed-{number}")
+    if len(results) > 1:
+        for metric in seed_metrics(results, context.machine):
+            context.metrics.add(metric)
+
+
+def _study(context: Context, data: RunData) -> LeakStudy | None:
+    """The recognisers; None where leaks are left out."""
+    if context.settings.attack.leaks is None:
+        return None
+    rows = AttackRows(data)
+    owned = np.union1d(rows.attacker_train, rows.attacker_validation)
+    return LeakStudy(context, data, owned, np.union1d(rows.query, rows.gallery).astype(np.int64))
+
+
+def _studied(context: Context) -> list[str]:
+    """The variants whose leaks are read: all, or the dense reference and the deployed one."""
+    keys, options = running_variants(context), context.settings.attack.leaks
+    return keys if options and options.variants == "all" else [keys[0], deployed_variant(context)]
 
 
 def _scenes(context: Context) -> Scenes:
@@ -92,9 +155,15 @@ def _scenes(context: Context) -> Scenes:
     return {name: counterfactual_pictures(name, settings.data.fleet, preprocess, count) for name in names}
 
 
-def _certify(context: Context, key: str, scenes: Scenes, encoder: Encoder) -> None:
-    """How many variants of one scene the codes of this engine can tell apart."""
-    from toolkit.privacy.certificate import certify
+def _certify(
+    context: Context, key: str, scenes: Scenes, encoder: Encoder, attack: Attack | None, fmt: WireFormat
+) -> None:
+    """How many variants of one scene the codes of this engine can tell apart, and how many a real attacker does.
+
+    The two are the sandwich: attack <= truth <= certificate.
+    """
+    from toolkit.privacy.certificate import certify, matching_accuracy
+    from toolkit.privacy.codes import WireCodes
 
     body = {}
     for content, pictures in scenes.items():
@@ -106,6 +175,16 @@ def _certify(context: Context, key: str, scenes: Scenes, encoder: Encoder) -> No
         context.measure(
             f"privacy.certificate.{content}", found.accuracy, n=found.scenes, variant=key, protocol=protocol
         )
+        if attack is None:
+            continue
+        each = matching_accuracy(
+            pictures, encoder, lambda codes: attack.reconstruct(WireCodes.from_format(codes, fmt))
+        )
+        found.check(float(np.mean(each)))
+        body[content]["attack"] = each
+        name = f"privacy.certificate.{content}.attack"
+        protocol = f"by {attack.name}, chance {found.chance:.3f}"
+        context.measure(name, float(np.mean(each)), n=found.scenes, variant=key, protocol=protocol)
     if body:
         context.write_json(f"{key}/certificates.json", body)
 
@@ -119,7 +198,7 @@ def _halves(context: Context, network: str) -> tuple[Network | None, Network | N
     return net.edge, net.cloud
 
 
-class _Rows:
+class AttackRows:
     """The splits as rows of pictures and codes."""
 
     def __init__(self, data: RunData) -> None:

@@ -86,6 +86,9 @@ class Stage(ABC):
         """Whether a run with these settings has this stage."""
         return True
 
+    def examine(self, settings: RunSettings) -> None:  # noqa: B027  (most stages have nothing to examine)
+        """Refuse, before the first stage begins, what can be seen to be wrong without its inputs."""
+
     def key(self, settings: RunSettings, inputs: dict[str, str]) -> str:
         """Hash of all that decides the stage's result: settings, code version and inputs."""
         dump = settings.model_dump(mode="json")

@@ -16,11 +16,12 @@ from toolkit.arrays import create_array
 from toolkit.engines import EngineStatus, build_engine, form_for, open_engine, probe
 from toolkit.engines.settings import RunSettings as OpenSettings
 from toolkit.errors import EngineError
+from toolkit.export.settings import EMBEDDING_BITS
 from toolkit.preprocess import to_input
 from toolkit.progress import track
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
-from toolkit.stages.export import CLOUD, EDGE, exported, networks_of, wire_of
+from toolkit.stages.export import CLOUD, EDGE, WHOLE, exported, networks_of, wire_of
 from toolkit.stages.slim import COST
 from toolkit.variants import EngineKind, Variant
 
@@ -66,10 +67,9 @@ class BuildStage(Stage):
             "engine": variant.engine,
             "runs": planned.runs,
         }
-        if context.run.has("slim", COST):
-            for quantity, value in context.read_json("slim", COST)[variant.network].items():
-                unit = "bytes" if quantity.endswith("bytes") else "count"
-                context.measure(f"edge.{quantity}", value, unit=unit, variant=variant.key)
+        for quantity, value in _cost(context, variant.network).items():
+            unit = "bytes" if quantity.endswith("bytes") else "count"
+            context.measure(f"edge.{quantity}", value, unit=unit, variant=variant.key)
         folder = context.folder / variant.key
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -106,6 +106,13 @@ class BuildStage(Stage):
                 rows = slice(start, start + BATCH)
                 codes[rows] = encoder(np.asarray(data.pictures[rows]))
         codes.flush()
+
+
+def _cost(context: Context, network: str) -> dict[str, int]:
+    """What a network's edge half costs; empty for a user's own ONNX file."""
+    if context.run.has("export", network, COST):
+        return dict(context.read_json("export", network, COST))
+    return dict(context.read_json("slim", COST)[network]) if context.run.has("slim", COST) else {}
 
 
 class Encoder:
@@ -154,20 +161,24 @@ class Planned:
 def plan_variants(networks: list[str], final: str, bits: int, engines: Sequence[EngineStatus]) -> list[Planned]:
     """The variants of a run: every network in FP32 and the last one in INT8, per engine that builds here.
 
+    The whole network on the device comes last, in FP32: it is there for comparison.
+
     A TensorRT that runs here also gets the FP16 engine, which INT8 has to beat; one that only builds gets INT8.
     """
-    planned = [
-        Planned(Variant(network, "fp32", "float", bits, "onnxruntime"), "export", network, True)  # type: ignore[arg-type]
-        for network in networks
-    ]
+    split = [network for network in networks if network != WHOLE]
+    planned = [_plain(network, bits) for network in split]
     planned.append(_int8(final, bits, "onnxruntime", True))
     for status in engines:
         if status.engine == "onnxruntime" or not status.can_build:
             continue
         if status.can_run:
-            planned += _floats(networks, final, bits, status.engine)
+            planned += _floats(split, final, bits, status.engine)
         planned.append(_int8(final, bits, status.engine, status.can_run))
-    return planned
+    return planned + ([_plain(WHOLE, EMBEDDING_BITS)] if WHOLE in networks else [])
+
+
+def _plain(network: str, bits: int) -> Planned:
+    return Planned(Variant(network, "fp32", "float", bits, "onnxruntime"), "export", network, True)  # type: ignore[arg-type]
 
 
 def _int8(network: str, bits: int, engine: EngineKind, runs: bool) -> Planned:

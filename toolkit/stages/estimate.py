@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MIB = 2**20
-JOINT_FACTOR = 2.0  # a joint PATROL step against a plain one
+JOINT_FACTOR = 2.4  # a joint PATROL step against a plain one
 FORWARD_SHARE = 0.3
 RENDER_PER_SECOND = 100.0
 OTHER_ATTACKER_SECONDS = 5.0  # ridge; attackers by optimization are not timed beforehand
 WINDOWED_SSIM = 1.3  # the loss of a decoder against the plain error that is timed here
 FLOOR_SHARE = 0.25  # the decoder trained on shuffled pairs, once a run
 RESERVE_MIB = 200
-VARIANTS = 3
+VARIANTS = 4
 BATCH = 32
 
 
@@ -67,32 +67,33 @@ def announce(settings: RunSettings, run: RunFolder, stages: Collection[str]) -> 
             "free some, or put the runs elsewhere with --runs"
         )
     longest = sorted(seconds, key=lambda stage: -seconds[stage])[:3]
-    parts = ", ".join(f"{stage} {_minutes(seconds[stage])}" for stage in longest)
-    total = _minutes(sum(seconds.values()))
+    parts = ", ".join(f"{stage} {minutes(seconds[stage])}" for stage in longest)
+    total = minutes(sum(seconds.values()))
     logger.info("run %s: about %s (%s), %d MiB of disk", settings.name, total, parts, needed // MIB)
 
 
 def estimate(settings: RunSettings) -> Estimate:
     """Time and disk of a whole run."""
-    train, total = _counts(settings.data)
+    train, total = counts(settings.data)
     picture = settings.picture.height * settings.picture.width
     seconds = {"data": total / RENDER_PER_SECOND if settings.data.kind == "fleet" else total / 500.0}
-    rate = _training_rate(settings)
+    rate = training_rate(settings)
     if settings.enter.kind == "train":
         dense = train * settings.train.epochs * settings.train.augmentations / rate
-        seconds["train"] = dense + _joint(settings.patrol, train, rate)
+        seconds["train"] = dense + joint_seconds(settings.patrol, train, rate)
     if settings.enter.kind != "onnx":
-        seconds["slim"] = _joint(settings.slim.finetune, train, rate) + 5
+        seconds["slim"] = joint_seconds(settings.slim.finetune, train, rate) + 5
     forward = FORWARD_SHARE * total / rate
     seconds |= {"export": 10.0, "quantize": 15.0, "build": VARIANTS * forward + 10, "profile": 25.0}
-    seconds["attack"] = _attack(settings)
+    attack, floor = attack_seconds(settings)
+    seconds["attack"] = VARIANTS * attack + floor
     seconds |= {"evaluate": VARIANTS * forward + 5, "report": 10.0}
     codes = 8 * picture  # at most 8 bytes of codes per pixel: 128 channels at an eighth of the sides, and less
     return Estimate(seconds, int(total * (3 * picture + VARIANTS * codes / 4) + 400 * MIB))
 
 
-def _attack(settings: RunSettings) -> float:
-    """Seconds of the attackers on every variant, and of the floor."""
+def attack_seconds(settings: RunSettings) -> tuple[float, float]:
+    """Seconds of the attackers on one variant, and of the floor."""
     import torch
 
     from toolkit.privacy.attacks.decoders import build_attack_decoder
@@ -109,7 +110,7 @@ def _attack(settings: RunSettings) -> float:
         pair = _timed(decoder, torch.zeros(BATCH, *shape), attacker.precision) * WINDOWED_SSIM / BATCH
         seconds += pair * attacker.batch * attacker.steps * 2**attacker.doublings
         floor = max(floor, pair * attacker.batch * attacker.steps * FLOOR_SHARE)
-    return VARIANTS * seconds + floor
+    return seconds, floor
 
 
 def _wire_shape(settings: RunSettings) -> tuple[int, int, int]:
@@ -126,13 +127,14 @@ def _wire_shape(settings: RunSettings) -> tuple[int, int, int]:
     return feature.shape[1], feature.shape[2], feature.shape[3]
 
 
-def _joint(settings: DefenceSettings, train: int, rate: float) -> float:
+def joint_seconds(settings: DefenceSettings, train: int, rate: float) -> float:
+    """Seconds of a phase with the defence on; the decoders' warm-up is left out."""
     factor = JOINT_FACTOR if settings.adversary or settings.lipschitz else 1.0
     schedule: TrainSettings = settings.train
     return train * schedule.epochs * schedule.augmentations * factor / rate
 
 
-def _counts(data: DataSettings) -> tuple[int, int]:
+def counts(data: DataSettings) -> tuple[int, int]:
     """Training pictures and all pictures, without decoding any."""
     if data.kind == "fleet":
         fleet = data.fleet
@@ -142,7 +144,7 @@ def _counts(data: DataSettings) -> tuple[int, int]:
     return len(dataset.indices_of("train")), len(dataset.records)
 
 
-def _training_rate(settings: RunSettings) -> float:
+def training_rate(settings: RunSettings) -> float:
     """Pictures a second of a forward and backward pass of the dense network, measured."""
     if settings.enter.kind == "onnx":
         return 300.0
@@ -174,5 +176,6 @@ def _timed(net: torch.nn.Module, batch: torch.Tensor, precision: str) -> float:
     return min(times[1:])
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """A duration for people."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

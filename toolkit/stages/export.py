@@ -16,11 +16,12 @@ from toolkit.stages.train import STEP_PICTURES, WIRE
 from toolkit.wire.codes import WireFormat
 
 EDGE, CLOUD, NETWORKS = "edge.onnx", "cloud.onnx", "networks.json"
+WHOLE, COST, BATCH = "whole", "cost.json", 64
 PARITY_PICTURES = 32
 
 
 class ExportStage(Stage):
-    """``edge.onnx`` and ``cloud.onnx`` of the dense and the slim network, or of a user's own ONNX file."""
+    """``edge.onnx`` and ``cloud.onnx`` of the dense, slim and whole network, or of a user's ONNX file."""
 
     name = "export"
     version = 1
@@ -31,6 +32,12 @@ class ExportStage(Stage):
         path = settings.enter.path
         return {path.name: file_sha256(path)} if settings.enter.kind == "onnx" and path else {}
 
+    def examine(self, settings: RunSettings) -> None:
+        from toolkit.export import check_onnx
+
+        if settings.enter.kind == "onnx" and settings.enter.path:
+            check_onnx(settings.enter.path, settings.enter.cut, settings.picture.height, settings.picture.width)
+
     def run(self, context: Context) -> None:
         data = RunData.load(context)
         parity: dict[str, Any] = {}
@@ -39,10 +46,13 @@ class ExportStage(Stage):
             parity["dense"] = self._foreign(context, data)
         else:
             networks = ["dense", "slim"]
+            if context.settings.export.whole:
+                networks.append(WHOLE)
+                self._choose_whole_wire(context, data)
             for network in networks:
                 parity[network] = self._own(context, data, network)
         context.write_json("parity.json", parity)
-        context.write_json(NETWORKS, {"networks": networks, "final": networks[-1]})
+        context.write_json(NETWORKS, {"networks": networks, "final": networks[min(1, len(networks) - 1)]})
         for network in networks:
             for half in (EDGE, CLOUD):
                 size = (context.folder / network / half).stat().st_size
@@ -61,6 +71,23 @@ class ExportStage(Stage):
         result = export_halves(net, fmt, preprocess, pictures, folder, context.settings.export)
         (folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")
         return result.to_dict()
+
+    def _choose_whole_wire(self, context: Context, data: RunData) -> None:
+        import torch
+
+        from toolkit.export.whole import WholeNetwork, embedding_wire
+        from toolkit.surgery import cost
+
+        net, _ = load_network(context, "slim")
+        whole = WholeNetwork(net).eval()
+        fmt = embedding_wire(whole, batches_of(data, data.rows["calibration"][:STEP_PICTURES], BATCH))
+        folder = context.folder / WHOLE
+        folder.mkdir(exist_ok=True)
+        (folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")
+        net.classifier = torch.nn.Identity()  # of the training identities; it never leaves the training
+        spent = cost(whole, torch.zeros(1, 3, *data.pictures.shape[1:3]))
+        quantities = ("parameters", "macs", "activation_bytes")
+        context.write_json(f"{WHOLE}/{COST}", {name: getattr(spent, name) for name in quantities})
 
     def _foreign(self, context: Context, data: RunData) -> dict[str, Any]:
         from toolkit.export import split_onnx
@@ -88,10 +115,22 @@ def load_network(context: Context, network: str) -> tuple[Any, WireFormat]:
     from toolkit.models.checkpoint import load_checkpoint
     from toolkit.surgery import rebuild
 
+    if network == WHOLE:
+        from toolkit.export.whole import WholeNetwork
+
+        slim, _ = load_network(context, "slim")
+        return WholeNetwork(slim), _whole_wire(context)
     stage = "slim" if network == "slim" else "train"
     name = "net" if network == "slim" else "dense"
     net = load_checkpoint(context.run.folder(stage, name), rebuild=rebuild).net
     return net, WireFormat.from_json(context.run.path(stage, WIRE).read_text(encoding="utf-8"))
+
+
+def _whole_wire(context: Context) -> WireFormat:
+    """From the stage's folder while it is being made, from the finished artifact afterwards."""
+    making = context.folder / WHOLE / WIRE
+    path = making if making.is_file() else context.run.path("export", WHOLE, WIRE)
+    return WireFormat.from_json(path.read_text(encoding="utf-8"))
 
 
 def networks_of(context: Context) -> tuple[list[str], str]:

@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, replace
-from typing import Any
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from calibration.settings import Form
 from toolkit.errors import ModelError
+from toolkit.preprocess import to_input
 from toolkit.runs import text_sha256
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
+from toolkit.stages.development import Development
 from toolkit.stages.export import EDGE, batches_of, exported, networks_of
+from toolkit.stages.quantize_loss import measure_layers, reduce_loss
+
+if TYPE_CHECKING:
+    from calibration import Quantized
 
 FORMS: tuple[Form, ...] = ("a", "b", "cpu")
 BATCH = 16
 SENSITIVITY = "sensitivity.json"
+LEAST_DRIFT, MOST_DRIFT = 4, 256
+logger = logging.getLogger(__name__)
 
 
 class QuantizeStage(Stage):
     """Q/DQ networks for TensorRT 8.x (a), strongly typed TensorRT (b) and ONNX Runtime (cpu)."""
 
     name = "quantize"
-    version = 2
-    sections = ("quantize",)
-    inputs = ("data", "export")
+    version = 3
+    sections = ("quantize", "devices")
+    inputs = ("data", "slim", "export")
 
     def run(self, context: Context) -> None:
         from calibration import (
             acceptance,
+            coverage,
             lint,
             quantize,
             refusals,
             refuse_unreal,
-            sensitivity,
-            wire_score,
             write_cache,
+            write_picture_list,
         )
 
         data = RunData.load(context)
@@ -45,21 +54,26 @@ class QuantizeStage(Stage):
         pictures = np.ascontiguousarray(data.pictures[rows])
         refuse_unreal(pictures)
         names = [data.paths[row] for row in rows]
-        settings = replace(
-            context.settings.quantize,
-            forms=tuple(dict.fromkeys((*FORMS, *context.settings.quantize.forms))),
+        options = context.settings.quantize
+        settings = options.calibration(
+            forms=tuple(dict.fromkeys((*FORMS, *options.forms))),
             pictures_hash=hashlib.sha256(pictures.tobytes()).hexdigest(),
             preprocess_hash=text_sha256(context.run.path("data", "preprocess.json").read_text(encoding="utf-8")),
             threads=context.settings.thread_count(),
         )
-        context.write_json("pictures.json", {"pictures": names, "sha256": settings.pictures_hash})
+        write_picture_list(context.folder / "pictures.json", names)
         _, final = networks_of(context)
+        development = Development(context, data, final, options.development)
         result = quantize(exported(context, final, EDGE), batches_of(data, rows, BATCH), settings)
+        result = reduce_loss(context, data, final, result, development)
+        self._drift(context, data, result)
         for form in result.forms:
             content = result.forms[form].SerializeToString(deterministic=True)
             (context.folder / f"edge.{form}.onnx").write_bytes(content)
         context.write_json("decisions.json", result.report())
-        context.write_json(SENSITIVITY, asdict(sensitivity(result, wire_score(result))))
+        for scored in dict.fromkeys(("feature", *options.sensitivity)):
+            name = SENSITIVITY if scored == "feature" else f"sensitivity.{scored}.json"
+            context.write_json(name, asdict(measure_layers(result, scored, development)))
         write_cache(context.folder / "calibration.cache", result.cache)
         findings = {form: [asdict(item) for item in lint(result.forms[form], "efficiency")] for form in ("a", "b")}
         context.write_json("lint.json", findings)
@@ -73,5 +87,23 @@ class QuantizeStage(Stage):
             context.measure("quantize.within_one_step", found.within_one, **fields)
         for form, fidelity in result.fidelity.items():
             fields = {"n": len(rows), "variant": final, "protocol": form}
+            context.measure("quantize.coverage", coverage(result.forms[form]).share, **fields)
             context.measure("quantize.sqnr", fidelity.sqnr_db, unit="dB", **fields)
         context.summary.update(pictures=len(rows), findings=sum(len(lines) for lines in findings.values()))
+
+    def _drift(self, context: Context, data: RunData, result: Quantized) -> None:
+        """How far the calibration pictures lie from others that are not test, by the network's features."""
+        from calibration import feature_drift, pooled_features
+
+        rows = {name: data.rows[name] for name in ("calibration", "attacker_validation")}
+        if min(len(part) for part in rows.values()) < LEAST_DRIFT:
+            logger.warning("too few pictures to compare the calibration set with others")
+            return
+        features = []
+        for part in rows.values():
+            few = part[np.linspace(0, len(part) - 1, min(len(part), MOST_DRIFT)).astype(np.int64)]
+            inputs = to_input(np.ascontiguousarray(data.pictures[few]))
+            features.append(pooled_features(result.reference, inputs, BATCH, context.settings.thread_count()))
+        drift = feature_drift(features[0], features[1], context.settings.seed)
+        context.write_json("drift.json", asdict(drift))
+        context.measure("quantize.drift", drift.distance, n=len(features[0]), protocol="energy coefficient")

@@ -9,12 +9,14 @@ import numpy as np
 import yaml
 
 from toolkit.metrics import MetricSet
+from toolkit.runs import file_sha256
 from toolkit.settings import RunSettings
 from toolkit.stages.base import METRICS, Context, Stage
 from toolkit.stages.build import VARIANTS
 from toolkit.stages.check import judge
 from toolkit.stages.data import RunData
-from toolkit.stages.export import networks_of, wire_of
+from toolkit.stages.export import WHOLE, networks_of, wire_of
+from toolkit.stages.measured import COLUMNS, Measured, read_measured, record_files
 from toolkit.stages.plates import plate_grid
 from toolkit.stages.predicted import PREDICTIONS
 from toolkit.stages.profile import LATENCY
@@ -35,7 +37,8 @@ class ReportStage(Stage):
     def files(self, settings: RunSettings) -> dict[str, str]:
         from toolkit.stages.check import CheckStage
 
-        return CheckStage().files(settings)
+        records = record_files(settings.report.measured)
+        return {**CheckStage().files(settings), **{path.name: file_sha256(path) for path in records}}
 
     def run(self, context: Context) -> None:
         from toolkit.reporting.html import render_report
@@ -55,7 +58,14 @@ def collect_metrics(context: Context) -> MetricSet:
         if context.run.has(stage, METRICS):
             for metric in MetricSet.load(context.run.path(stage, METRICS)):
                 merged.add(metric)
+    for device in _measured(context):
+        for metric in device.metrics():
+            merged.add(metric)
     return merged
+
+
+def _measured(context: Context) -> list[Measured]:
+    return read_measured(context.settings.report.measured, context.run, context.settings.wire.bits)
 
 
 def report_input(context: Context) -> Any:
@@ -70,6 +80,7 @@ def report_input(context: Context) -> Any:
     if run.has("slim", "curves.json"):
         curves |= context.read_json("slim", "curves.json")
     latency = context.read_json("profile", LATENCY)
+    measured = _measured(context)
     return ReportInput(
         name=settings.name,
         title=settings.report.title or f"PATROL Edge: {settings.name}",
@@ -92,6 +103,8 @@ def report_input(context: Context) -> Any:
         contains_real_pictures=not data.synthetic,
         wire=_wire(context),
         devices=_devices(context),
+        measured=_measured_table(measured),
+        power={item.machine: item.power for item in measured if item.power},
         manifest=run.manifest.model_dump(mode="json", exclude={"settings"}),
         settings=yaml.safe_dump(settings.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
         notes=_notes(context),
@@ -108,8 +121,9 @@ def _variants(context: Context) -> tuple[Any, ...]:
         if not row["runs"]:
             continue
         precision = row["precision"].upper()
-        stage: Any = "INT8" if precision == "INT8" else row["network"]
-        title = f"{row['network']} {precision}"
+        beside = row["network"] == WHOLE
+        stage: Any = "" if beside else "INT8" if precision == "INT8" else row["network"]
+        title = f"whole network on the device, {precision}" if beside else f"{row['network']} {precision}"
         rows.append(ReportVariant(row["key"], title, stage, row["key"] == body["deployed"]))
     return tuple(rows)
 
@@ -268,6 +282,15 @@ def _devices(context: Context) -> Any:
         "the share of the time that does not shrink with the channels."
     )
     return Table(columns, cells, caption, "predicted")
+
+
+def _measured_table(measured: list[Measured]) -> Any:
+    from toolkit.reporting.input import Table
+
+    if not measured:
+        return None
+    caption = "Deployed edge half on devices, at batch 1; equal codes: against this run's test vectors."
+    return Table(COLUMNS, tuple(item.cells() for item in measured), caption, "measured")
 
 
 def _notes(context: Context) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from toolkit.runs import CHECKPOINTS, RunFolder
 from toolkit.settings import RunSettings
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
-from toolkit.stages.train import WIRE, seeded, training_data
+from toolkit.stages.train import WIRE, defended_data, keep_curves, seeded, training_data
+from toolkit.stages.validation import held_out, validation
 from toolkit.wire.codes import WireFormat
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from toolkit.models.masks import MaskSet
     from toolkit.models.network import ReidNet
-    from toolkit.surgery import Plan
+    from toolkit.surgery import Plan, Row
 
 COST = "cost.json"
 CHECK_PICTURES = 16
@@ -54,8 +55,11 @@ class SlimStage(Stage):
         curves = {}
         if settings.train.epochs:
             folder = context.folder / CHECKPOINTS / "finetune"
-            curves["finetune"] = finetune(slim, training_data(data), fmt, settings, folder).curves
-        context.write_json("curves.json", curves)
+            held = held_out(data, context.settings, finetuning=True)
+            pictures = defended_data(data, settings, Preprocess.load(context.run.folder("data")), held)
+            history = finetune(slim, pictures, fmt, settings, folder, validation(data, held))
+            curves["finetune"] = history.curves
+        keep_curves(context, curves)
         whole = plan if earlier is None else _composed(earlier, plan, slim)
         whole.save(context.folder / "plan.json")
         (context.folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")
@@ -159,7 +163,7 @@ def planned(context: Context) -> tuple[ReidNet, Plan, MaskSet | None, Tensor, Pl
     trained = settings.enter.kind == "train"
     checkpoint = load_checkpoint(context.run.folder("train", "patrol" if trained else "dense"), rebuild=rebuild)
     example = torch.zeros(1, 3, settings.picture.height, settings.picture.width)
-    loss = _loss_on(RunData.load(context)) if settings.slim.scores.criterion == "taylor" else None
+    loss = loss_on(RunData.load(context)) if settings.slim.scores.criterion == "taylor" else None
     net = checkpoint.net
     rounding = with_predicted_step(settings.slim.plan, net, example)
     plan, masks = make_plan(net, checkpoint.masks, settings.slim, rounding, example, loss)
@@ -167,15 +171,15 @@ def planned(context: Context) -> tuple[ReidNet, Plan, MaskSet | None, Tensor, Pl
     return net, plan, masks, example, earlier
 
 
-def preview(settings: RunSettings, run: RunFolder) -> str:
+def preview(settings: RunSettings, run: RunFolder) -> tuple[tuple[Row, ...], Plan]:
     """What ``slim`` would do to the finished ``train`` stage, layer by layer; nothing is written."""
-    from toolkit.surgery import describe_plan, format_rows, plan_table
+    from toolkit.surgery import plan_table
 
     net, plan, _, example, _ = planned(Context(settings, run, run.root))
-    return "\n".join([format_rows(plan_table(net, plan, example)), *describe_plan(plan)])
+    return plan_table(net, plan, example), plan
 
 
-def _loss_on(data: RunData) -> Callable[[Any], Tensor]:
+def loss_on(data: RunData) -> Callable[[Any], Tensor]:
     """The task's loss on one batch of the training split, for Taylor scores."""
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from toolkit.runs import CHECKPOINTS, file_sha256
 from toolkit.settings import RunSettings
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.data import RunData
+from toolkit.stages.validation import held_out, validation
 from toolkit.wire.codes import WireFormat, choose_step
 
 if TYPE_CHECKING:
     from toolkit.models.network import ReidNet
     from toolkit.patrol.data import TrainingData
-    from toolkit.patrol.settings import PatrolSettings
+    from toolkit.patrol.settings import DefenceSettings, PatrolSettings
     from toolkit.stages.entry import Entered
     from toolkit.surgery import PlanSettings
 
@@ -61,7 +63,7 @@ class TrainStage(Stage):
         if context.settings.enter.kind == "train":
             masks = self._patrol(context, dense, data, fmt, curves)
             save_checkpoint(context.folder / "patrol", dense, preprocess, masks=masks, identities=identities)
-        context.write_json("curves.json", curves)
+        keep_curves(context, curves)
         context.summary.update(wire=f"{fmt.channels}x{fmt.height}x{fmt.width}", bits=fmt.bits, step=fmt.step)
 
     def _dense(self, context: Context, data: RunData, preprocess: Preprocess, curves: dict[str, Any]) -> Entered:
@@ -82,7 +84,9 @@ class TrainStage(Stage):
             return enter_checkpoint(settings, architecture)
         net = build_network(architecture, settings.seed)
         schedule = settings.train.model_copy(update={"seed": settings.seed})
-        history = train_dense(net, training_data(data), schedule, context.folder / CHECKPOINTS / "dense")
+        held = held_out(data, settings)
+        folder = context.folder / CHECKPOINTS / "dense"
+        history = train_dense(net, training_data(data, held), schedule, folder, validation(data, held))
         curves["dense"] = history.curves
         return Entered(net)
 
@@ -102,10 +106,21 @@ class TrainStage(Stage):
         settings = aligned(seeded(context.settings.patrol, context.settings.seed + 1), rounding)
         masks = MaskSet(find_groups(net, example))
         folder = context.folder / CHECKPOINTS / "patrol"
-        pictures = training_data(data)
-        history = train_patrol(net, masks, pictures, fmt, settings, folder, read_layers=read_edge_layers)
+        held = held_out(data, context.settings)
+        pictures = defended_data(data, settings, Preprocess.load(context.run.folder("data")), held)
+        validate = validation(data, held)
+        history = train_patrol(net, masks, pictures, fmt, settings, folder, validate, read_edge_layers)
         curves["patrol"] = history.curves
         return {name: value.detach().clone() for name, value in masks.values().items()}
+
+
+def keep_curves(context: Context, curves: dict[str, Any]) -> None:
+    """An artifact; and for TensorBoard in the run's own folder (events hold times: they are no artifacts)."""
+    from toolkit.patrol.board import FOLDER, write_curves
+
+    context.write_json("curves.json", curves)
+    for phase, found in curves.items():
+        write_curves(found, context.run.root / FOLDER / phase)
 
 
 def seeded(settings: Any, seed: int) -> Any:
@@ -121,16 +136,35 @@ def aligned(settings: PatrolSettings, plan: PlanSettings) -> PatrolSettings:
     return settings.model_copy(update={"masks": masks})
 
 
-def training_data(data: RunData) -> TrainingData:
-    """The training split as arrays."""
+def training_data(data: RunData, held: frozenset[str] = frozenset()) -> TrainingData:
+    """The training split as arrays, without the identities that are held out for validation."""
     from toolkit.patrol.data import TrainingData
 
     rows = data.rows["train"]
+    kept = np.array([data.identities[row] not in held for row in rows])
     return TrainingData(
-        pictures=np.ascontiguousarray(data.pictures[rows]),
-        labels=data.numbers(data.identities, rows),
-        cameras=data.numbers(data.cameras, rows),
+        pictures=np.ascontiguousarray(data.pictures[rows[kept]]),
+        labels=data.numbers(data.identities, rows)[kept],
+        cameras=data.numbers(data.cameras, rows)[kept],
     )
+
+
+def defended_data(
+    data: RunData, settings: DefenceSettings, preprocess: Preprocess, held: frozenset[str] = frozenset()
+) -> TrainingData:
+    """The training split, with counterfactual pictures where the Lipschitz term asks for them.
+
+    Raises:
+        DataError: it asks for them and the pictures are not of the synthetic fleet, which alone can render them.
+    """
+    pictures = training_data(data, held)
+    lipschitz = settings.lipschitz
+    if lipschitz is None or lipschitz.perturbation != "counterfactual" or not data.synthetic:
+        return pictures  # training refuses real pictures with a counterfactual term
+    from toolkit.datasets.fleet.counterfactual import counterfactuals
+
+    paths = [data.paths[row] for row in data.rows["train"] if data.identities[row] not in held]
+    return replace(pictures, counterfactuals=counterfactuals(data.root, paths, preprocess))
 
 
 def wire_format(net: ReidNet, data: RunData, bits: int) -> WireFormat:

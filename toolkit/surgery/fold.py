@@ -32,7 +32,7 @@ def multiply_masks(net: nn.Module, masks: MaskSet) -> dict[str, Tensor]:
     scales: dict[str, Tensor] = {}
     owners: dict[int, set[int]] = defaultdict(set)
     for module in net.modules():
-        for parameter in module.parameters(recurse=False):
+        for parameter in module._parameters.values():
             owners[id(parameter)].add(id(module))
     for number, site in enumerate(masks.sites):
         module = net.get_submodule(site)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolkit.models.channels.labels import Numbers
 from toolkit.models.channels.records import Trace
 from toolkit.models.channels.trace import run_trace
 from toolkit.models.groups import ChannelMap, survey
@@ -99,7 +98,7 @@ def remask(ready: Prepared, zero: Flags) -> Prepared:
     channel_map = ready.structure.channel_map
     noted = fold_and_note(ready.net, zero_masks(channel_map, zero))
     if (zero & channel_map.stirred).any():
-        trace = run_trace(ready.net, ready.example, Numbers())
+        trace = run_trace(ready.net, ready.example, channel_map.trace)
     else:
         trace = _silenced(channel_map, zero)
     structure = ready.structure.with_map(replace(channel_map, trace=trace))

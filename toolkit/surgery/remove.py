@@ -18,7 +18,7 @@ from toolkit.surgery.errors import PlanError, SurgeryError
 from toolkit.surgery.fold import fold_constants, new_biases
 from toolkit.surgery.plan import Plan, fingerprint
 from toolkit.surgery.prepare import Prepared, prepare
-from toolkit.surgery.run import clone, example_for, named_tensors, outputs_of, replace_module
+from toolkit.surgery.run import clone, example_for, outputs_of, replace_module
 from toolkit.surgery.slicing import cut_channels
 from toolkit.surgery.structure import Flags, Structure
 
@@ -166,17 +166,20 @@ def add_biases(net: nn.Module, structure: Structure, layers: Sequence[str]) -> N
 
 
 def _restore(slim: nn.Module, net: nn.Module) -> None:
-    """Types, gradients and modes of the original."""
-    types = {name: tensor.dtype for name, tensor in named_tensors(net).items()}
-    first = next(iter(types.values()))
-    for name, parameter in slim.named_parameters():
-        parameter.data = parameter.data.to(types.get(name, first))
-    for name, buffer in slim.named_buffers():
-        if name in types:
-            buffer.data = buffer.data.to(types[name])
-    modes = {name: module.training for name, module in net.named_modules()}
-    for name, module in slim.named_modules():
-        module.training = modes.get(name, slim.training)
+    """Types and modes of the original, hidden buffers included; a bias that is new gets its layer's type."""
+    originals = dict(net.named_modules())
+    for path, module in slim.named_modules():
+        old = originals.get(path)
+        for table in ("_parameters", "_buffers"):
+            known = {} if old is None else getattr(old, table)
+            for name, tensor in getattr(module, table).items():
+                was = known.get(name)
+                if was is None and name == "bias":
+                    was = known.get("weight")
+                if tensor is not None and was is not None and tensor.dtype != was.dtype:
+                    tensor.data = tensor.data.to(was.dtype)
+        if old is not None:
+            module.training = old.training
 
 
 def shrink(net: Net, plan: Plan | Mapping[str, Any], example: Tensor | None = None) -> Net:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -19,21 +17,28 @@ def cut_channels(net: nn.Module, structure: Structure, kept: Flags) -> None:
         flags = kept[found]
         if not flags.all():
             wanted.setdefault(name, []).append((dim, torch.from_numpy(flags).nonzero().flatten()))
-    tensors = {name: t for name, t in [*net.named_parameters(), *net.named_buffers()] if name in wanted}
-    replaced = {id(tensor): _sliced(tensor, wanted[name]) for name, tensor in tensors.items()}
-    groups = {module: _group_width(module) for module in net.modules()}
-    for module in net.modules():
-        tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-        for table in tables:
+    modules = [(path, module, _group_width(module)) for path, module in net.named_modules()]
+    replaced: dict[int, Tensor] = {}
+    for path, module, _ in modules:
+        for key, tensor in _tensors(module):
+            cuts = wanted.get(f"{path}.{key}" if path else key)
+            if cuts is not None and id(tensor) not in replaced:
+                replaced[id(tensor)] = _sliced(tensor, cuts)
+    for _, module, width in modules:
+        for table in (module._parameters, module._buffers):
             for key, tensor in table.items():
                 if tensor is not None and id(tensor) in replaced:
                     table[key] = replaced[id(tensor)]
-    for module in net.modules():
-        _update(module, groups[module])
+        _update(module, width)
     _update_unweighted(structure, kept)
     for binding in structure.channel_map.trace.bindings:
         module = structure.modules[binding.module]
         setattr(module, binding.attribute, structure.count(binding.labels, kept))
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """A module's own parameters and buffers."""
+    return [(k, t) for k, t in [*module._parameters.items(), *module._buffers.items()] if t is not None]
 
 
 def _sliced(tensor: Tensor, cuts: list[tuple[int, Tensor]]) -> Tensor:

@@ -1,5 +1,5 @@
 """The deployment bundle: one archive that a Jetson builds, verifies and runs its engine from."""
 
-from targets.jetson.bundle.write import BundleSpec, TestVector, write_bundle
+from targets.jetson.bundle.write import BundleSpec, TestVector, manifest_of, write_bundle
 
-__all__ = ["BundleSpec", "TestVector", "write_bundle"]
+__all__ = ["BundleSpec", "TestVector", "manifest_of", "write_bundle"]

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds and verifies the engine of this bundle on a Jetson. Needs the system's python3 (3.8 or newer) and trtexec;
-# with TensorRT 10 and newer "patrol-edge engine" builds where that package is installed, and trtexec where not.
+# with TensorRT 10 and newer "patrol-edge engine" builds where that package is installed, and trtexec where not; the
+# package also measures where trtexec is missing.
 #   ./build.sh            build if needed, verify against the test vectors
 #   ./build.sh check      verify the files and this device, build nothing
 #   ./build.sh profile    measure latency and power of the engine in use

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,23 @@ def write_bundle(spec: BundleSpec, out: Path) -> str:
     scratch.write_bytes(body)
     scratch.replace(out)
     return hashlib.sha256(body).hexdigest()
+
+
+def manifest_of(archive: Path) -> dict[str, Any]:
+    """The manifest of a packed bundle.
+
+    Raises:
+        BundleError: not a bundle.
+    """
+    try:
+        with tarfile.open(archive) as opened:
+            names = [name for name in opened.getnames() if name.endswith("/manifest.json")]
+            member = opened.extractfile(min(names, key=len))
+            assert member is not None
+            content: dict[str, Any] = json.loads(member.read())
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise BundleError(f"{archive} is no bundle ({error}); write one with: patrol-edge bundle") from error
+    return content
 
 
 def _check(spec: BundleSpec) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Sequence
 from .bundle import ENGINES, Manifest, file_sha256, verify
 from .detect import Device, detect, tensorrt_version
 from .errors import BundleError, DeviceBuildError
+from .lock import alone
 from .package import SINCE, build_with_package, find_package
 from .trtexec import (
     BUILD_SECONDS,
@@ -127,20 +128,20 @@ def build(root: Path, system: Path = Path("/"), force: str = "") -> Built:
     if state.get("current") == key and not force and _is_whole(folder):
         side = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
         return Built(key, str(folder / ENGINE), form, False, side["equal"], side["within_one"])
-    partial = engines / f"{key}.partial"
-    shutil.rmtree(str(partial), ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        made = _make(root, manifest, device, form, partial, _package(version, system))
-    except DeviceBuildError:
-        shutil.rmtree(str(partial), ignore_errors=True)
-        raise
-    side = {
-        "key": key, "form": form, "device": device.to_dict(), "bundle": manifest.id,
-        "sha256": file_sha256(partial / ENGINE), **made,
-    }  # fmt: skip
-    (partial / SIDECAR).write_text(json.dumps(side, indent=1), encoding="utf-8")
-    _promote(root, partial, folder, key, state)
+    with alone(engines):
+        partial = engines / f"{key}.{os.getpid()}.partial"
+        partial.mkdir(parents=True)
+        try:
+            made = _make(root, manifest, device, form, partial, _package(version, system))
+        except DeviceBuildError:
+            shutil.rmtree(str(partial), ignore_errors=True)
+            raise
+        side = {
+            "key": key, "form": form, "device": device.to_dict(), "bundle": manifest.id,
+            "sha256": file_sha256(partial / ENGINE), **made,
+        }  # fmt: skip
+        (partial / SIDECAR).write_text(json.dumps(side, indent=1), encoding="utf-8")
+        _promote(root, partial, folder, key, read_state(root))
     return Built(key, str(folder / ENGINE), form, True, made["equal"], made["within_one"])
 
 

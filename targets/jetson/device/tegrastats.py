@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Callable, Mapping, Match, Pattern
 
+SENSOR_OFF = -256.0
 MIB = {"k": 1.0 / 1024, "M": 1.0, "G": 1024.0, "": 1.0 / 2**20}
 
 
@@ -57,7 +58,8 @@ class Sample:
         cpus: one per core; ``on`` is False for cores that are off.
         emc, gpu: memory controller and GPU.
         units: video, DLA and other units, by name without ``_FREQ``.
-        temperatures: degrees Celsius by name, as printed.
+        temperatures: degrees Celsius by name, as printed; sensors that are off (-256) are in ``sensors_off``.
+        temperature_others: further values of a sensor, such as JetPack 7's highest so far.
         rails: by name.
         unknown: tokens that no rule read.
     """
@@ -70,6 +72,8 @@ class Sample:
     gpu: Clock | None = None
     units: Mapping[str, Clock] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    temperature_others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    sensors_off: tuple[str, ...] = ()
     rails: Mapping[str, Rail] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
@@ -81,6 +85,8 @@ class _Reading:
         self.values: dict[str, object] = {}
         self.units: dict[str, Clock] = {}
         self.temperatures: dict[str, float] = {}
+        self.others: dict[str, tuple[float, ...]] = {}
+        self.off: list[str] = []
         self.rails: dict[str, Rail] = {}
         self.unknown: list[str] = []
 
@@ -115,14 +121,22 @@ def _memory(match: Match[str], reading: _Reading) -> None:
 
 
 def _cpus(match: Match[str], reading: _Reading) -> None:
-    reading.values["cpus"] = tuple(_cpu(text.strip()) for text in match["cores"].split(","))
+    shared = (float(match["shared"]),) if match["shared"] else ()
+    cores = [_cpu(text.strip(), shared) for text in match["cores"].split(",")]
+    if None in cores:
+        reading.unknown.append(match.group(0))
+    else:
+        reading.values["cpus"] = tuple(core for core in cores if core is not None)
 
 
-def _cpu(text: str) -> Clock:
+def _cpu(text: str, shared: tuple[float, ...]) -> Clock | None:
+    """One core; ``shared`` is the clock behind the bracket, where all have one. None for what is no core."""
+    if text == "off":
+        return Clock(on=False)
     match = re.fullmatch(rf"({NUMBER})%(?:@({NUMBER}))?", text, re.ASCII)
     if match is None:
-        return Clock(on=False)
-    return Clock(percent=float(match[1]), mhz=(float(match[2]),) if match[2] else ())
+        return None
+    return Clock(percent=float(match[1]), mhz=(float(match[2]),) if match[2] else shared)
 
 
 def _clock(match: Match[str], reading: _Reading) -> None:
@@ -147,7 +161,11 @@ def _clocks(text: str | None) -> tuple[float, ...]:
 
 
 def _plain_clock(match: Match[str], reading: _Reading) -> None:
-    reading.units[match["name"]] = Clock(mhz=(float(match["mhz"]),))
+    clock = Clock(mhz=(float(match["mhz"]),))
+    if match["name"] in ("EMC", "GR3D"):
+        reading.values[{"EMC": "emc", "GR3D": "gpu"}[match["name"]]] = clock
+    else:
+        reading.units[match["name"]] = clock
 
 
 def _mts(match: Match[str], reading: _Reading) -> None:
@@ -156,7 +174,13 @@ def _mts(match: Match[str], reading: _Reading) -> None:
 
 
 def _temperature(match: Match[str], reading: _Reading) -> None:
-    reading.temperatures[match["name"]] = float(match["now"])
+    values = [float(text.rstrip("C")) for text in match["values"].split("/")]
+    if values[0] <= SENSOR_OFF:
+        reading.off.append(match["name"])
+        return
+    reading.temperatures[match["name"]] = values[0]
+    if len(values) > 1:
+        reading.others[match["name"]] = tuple(values[1:])
 
 
 def _rail(match: Match[str], reading: _Reading) -> None:
@@ -187,7 +211,7 @@ RULES: tuple[tuple[Pattern[str], Reader], ...] = (
         ),
         _memory,
     ),
-    (_rule(r"CPU \[(?P<cores>[^\]]{0,2000})\]"), _cpus),
+    (_rule(rf"CPU \[(?P<cores>[^\]]{{0,2000}})\](?:@(?P<shared>{NUMBER}))?"), _cpus),
     (_rule(rf"MTS fg (?P<fg>{NUMBER})% bg (?P<bg>{NUMBER})%"), _mts),
     (
         _rule(
@@ -197,14 +221,15 @@ RULES: tuple[tuple[Pattern[str], Reader], ...] = (
         _clock,
     ),
     (
-        _rule(rf"(?P<name>[A-Za-z][\w.-]{{0,40}})@(?P<now>-?{NUMBER})C(?:/-?{NUMBER}C){{0,3}}"),
+        _rule(rf"(?P<name>[A-Za-z][\w.-]{{0,40}})@(?P<values>-?{NUMBER}C(?:/-?{NUMBER}C){{0,3}})"),
         _temperature,
     ),
     (
         _rule(rf"(?P<name>[A-Za-z]\w{{0,40}}) (?P<values>{NUMBER}m?W|{POWER}(?:/{POWER}){{1,3}})"),
         _rail,
     ),
-    (_rule(rf"(?P<name>APE|NVENC\d?|NVDEC\d?|MSENC|SE|VIC|NVJPG\d?) (?P<mhz>{NUMBER})"), _plain_clock),
+    (_rule(rf"(?P<name>[A-Z]\w{{0,30}})_FREQ (?P<mhz>{NUMBER})"), _plain_clock),
+    (_rule(rf"(?P<name>APE|NVENC\d?|NVDEC\d?|MSENC|SE|VIC|NVJPG\d?|OFA) (?P<mhz>{NUMBER})"), _plain_clock),
 )
 
 
@@ -229,6 +254,8 @@ def parse_line(line: str) -> Sample:
     return Sample(
         units=reading.units,
         temperatures=reading.temperatures,
+        temperature_others=reading.others,
+        sensors_off=tuple(reading.off),
         rails=reading.rails,
         unknown=tuple(reading.unknown),
         **reading.values,  # type: ignore[arg-type]

@@ -85,6 +85,7 @@ class Coefficients:
         tile: loss by small tiles, in elements of a tile's side.
         depth: work before and behind a tile, in units of the depth.
         winograd: gain of 3x3 convolutions of stride 1 over others.
+        product: gain of matrix products over convolutions of the same size.
         depthwise: share of the CUDA cores' peak.
         bandwidth: share of the DRAM bandwidth.
         cached: share of the traffic that the L2 cache keeps, for small tensors.
@@ -93,6 +94,7 @@ class Coefficients:
         copy: share of copies that are not eliminated.
         smooth: share of smooth activations that are kernels of their own.
         reformat: share of reformats that are.
+        window: changes of layout around pooling and resizing, in passes over their tensors.
         fixed: milliseconds per inference.
     """
 
@@ -102,6 +104,7 @@ class Coefficients:
     tile: Array
     depth: Array
     winograd: Array
+    product: Array
     depthwise: Array
     bandwidth: Array
     cached: Array
@@ -111,6 +114,7 @@ class Coefficients:
     copy: Array
     smooth: Array
     reformat: Array
+    window: Array
     fixed: Array
 
 
@@ -124,7 +128,8 @@ def layer_times(table: Table, device: Machine, fitted: Coefficients) -> Array:
     speed = device.gbps * 1e6 * fitted.bandwidth
     smooth = table.smooth * fitted.smooth * (2 * table.written / speed + launch)
     reformat = (table.reformat > 0) * fitted.reformat * (table.reformat / speed + launch)
-    return np.asarray(kept * (work + launch) + smooth + reformat)
+    window = table.window * fitted.window * (table.activation_bytes / speed + launch)
+    return np.asarray(kept * (work + launch) + smooth + reformat + window)
 
 
 def memory_ms(table: Table, device: Machine, fitted: Coefficients) -> Array:
@@ -148,6 +153,7 @@ def _matrix_cycles(table: Table, device: Machine, fitted: Coefficients) -> Array
     pick = table.arithmetic.astype(int)
     rate = _pick(device.macs, pick) * np.choose(pick, [fitted.fp32, fitted.fp16, fitted.int8])
     rate = rate * np.where(table.winograd > 0, fitted.winograd, 1.0)
+    rate = rate * np.where(table.product > 0, fitted.product, 1.0)
     multiple = _pick(device.multiple, pick)
     columns = np.ceil(table.columns / multiple) * multiple
     read = np.where(table.depth <= FIRST_CHANNELS, FIRST_CHANNELS, multiple)

@@ -28,11 +28,13 @@ class Table:
         taps: positions of the kernel; K is ``depth * taps``.
         groups: how many such products.
         winograd: 1 for 3x3 convolutions of stride 1 without groups.
+        product: 1 for matrix products that are no convolutions.
         weight_bytes, activation_bytes: read and written.
         largest: bytes of the largest tensor, for caches.
         smooth: 1 where a smooth activation follows a matrix product.
         written: bytes of the output.
         reformat: bytes of inputs that arrive in another precision.
+        window: 1 for pooling and resizing.
         repeats: how often a row counts.
     """
 
@@ -44,12 +46,14 @@ class Table:
     taps: Array
     groups: Array
     winograd: Array
+    product: Array
     weight_bytes: Array
     activation_bytes: Array
     largest: Array
     smooth: Array
     written: Array
     reformat: Array
+    window: Array
     repeats: Array
 
     def __len__(self) -> int:
@@ -123,12 +127,14 @@ def _row(layer: Layer, own: str, chosen: list[str]) -> tuple[float, ...]:
         kernel,
         layer.groups if matrix else 0,
         float(plain and not strided),
+        float(layer.kind == "gemm"),
         layer.weights * size,
         sum(reads) + written,
         max([*reads, written, 1]),
         float(matrix and layer.activation == "smooth"),
         written,
         reformat,
+        float(layer.kind in ("pool", "resize")),
         1.0,
     )
 

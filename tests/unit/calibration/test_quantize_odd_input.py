@@ -76,6 +76,17 @@ def test_a_dead_tensor_is_handled_and_reported(caplog):
     assert result.fidelity["a"].sqnr_db > 20
 
 
+def test_a_constant_tensor_is_handled_and_reported(caplog):
+    model = replace_constant(residual(), "block1.a.weight", np.zeros((32, 32, 3, 3), np.float32))
+    result = quantize(replace_constant(model, "block1.a.bias", np.full(32, 0.5, np.float32)), [batch(8)], FAST)
+    [decision] = [d for d in result.decisions if d.tensor == "block1.mid"]
+    assert decision.note == "is 0.5 everywhere"
+    assert "is 0.5 everywhere" in caplog.text
+    assert decision.threshold == pytest.approx(0.5, rel=0.02)
+    assert result.fidelity["a"].sqnr_db > 20
+    assert not refusals(acceptance({"a": result.forms["a"], "cpu": result.forms["cpu"]}))
+
+
 def test_values_beyond_fp16_are_named_and_form_a_can_still_be_had():
     model = replace_constant(residual(), "block1.a.bias", np.full(32, 1e5, np.float32))
     with pytest.raises(HalfRangeError, match=r"block\d\.\w+ reaches"):

@@ -13,7 +13,7 @@ from targets.jetson.bundle import BundleSpec, TestVector, write_bundle
 from tests.unit.test_bundle_command import edge
 from toolkit.cli import app
 from toolkit.engines.bundled import build_bundled
-from toolkit.engines.errors import EngineBuildError, NoDeviceError
+from toolkit.engines.errors import EngineBuildError, EngineMismatchError, NoDeviceError
 from toolkit.engines.ort import open_session
 from toolkit.engines.settings import RunSettings
 from toolkit.engines.sidecar import Sidecar, sidecar_path
@@ -77,3 +77,17 @@ def test_an_engine_that_cannot_run_here_is_not_kept(tmp_path):
     with pytest.raises(NoDeviceError, match="built but cannot be verified here"):
         build_bundled(root, out, "tensorrt_rtx")
     assert not out.exists() and not sidecar_path(out).exists()
+
+
+def test_an_engine_is_timed(tmp_path):
+    root, out = bundle(tmp_path), tmp_path / "edge.engine"
+    build_bundled(root, out, "onnxruntime")
+    words = ["engine-times", str(root), "--engine", str(out), "--seconds", "0.2"]
+    said = json.loads(runner.invoke(app, [*words, "--json"]).output)
+    assert len(said["times_ms"]) >= 100 and min(said["times_ms"]) > 0
+    assert said["protocol"].startswith("CPU") and "without transfers" in said["protocol"]
+    shown = runner.invoke(app, words).output
+    assert shown.startswith("p50 ") and "batch 1" in shown
+    out.write_bytes(out.read_bytes() + b"!")
+    with pytest.raises(EngineMismatchError):
+        runner.invoke(app, words, catch_exceptions=False)

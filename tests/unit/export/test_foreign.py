@@ -97,7 +97,7 @@ def test_wrong_files_are_refused(model, tmp_path, pictures, size):
     for path, match in (
         (tmp_path / "none.onnx", "cannot read"),
         (broken, "not a valid ONNX model"),
-        (save(tmp_path / "big.onnx", shape=(1, 3, 64, 64)), "set preprocess"),
+        (save(tmp_path / "big.onnx", shape=(1, 3, 64, 64)), "set picture"),
     ):
         with pytest.raises(ModelError, match=match):
             split_onnx(path, "x", size, pictures, 8, tmp_path)

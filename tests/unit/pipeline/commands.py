@@ -39,9 +39,20 @@ TINY = {
         ],
         "minimum_test": 10,
         "minimum_train": 10,
+        "leaks": {"recogniser": {"steps": 8, "channels": 8}, "required": 0.01},
+        "certificate_scenes": 4,
     },
     "evaluate": {"bootstrap": 200},
     "check": {"limits": [{"metric": "slim.deviation", "max": 1.0e-3}]},
+}
+
+# What most runs leave out, for the run that is looked at.
+WHOLE_ATTACK = {
+    "references": ["embedding", "shallow", "noise"],
+    "seeds": 2,
+    "augmented": 1,
+    "synthetic": 8,
+    "bounds": {"pictures": 2, "singular_values": 3, "side": 2, "prior": 8, "gram": 2},
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.command_line import Outcome, patrol_edge
-from tests.unit.pipeline.commands import TINY, write_config
+from tests.unit.pipeline.commands import TINY, WHOLE_ATTACK, write_config
 from toolkit.datasets.fleet.settings import FleetSettings
 from toolkit.datasets.fleet.writer import write_fleet
 from toolkit.runs import RunFolder
@@ -70,7 +70,7 @@ def finished(shared, fleet):
     with shared() as folder:
         config, runs, kept = folder / "run.yaml", folder / "runs", folder / "outcome.json"
         if not kept.exists():
-            write_config(folder, data=fleet)
+            write_config(folder, data=fleet, attack=WHOLE_ATTACK)
             outcome = patrol_edge("run", config, "--runs", runs)
             assert outcome.code == 0, outcome.log
             kept.write_text(json.dumps(asdict(outcome)))

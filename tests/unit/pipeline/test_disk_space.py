@@ -36,7 +36,7 @@ def test_write_that_does_not_fit(tmp_path, fleet, finished, limit, stage):
         "import resource\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {resource.RLIM_INFINITY}))\n"
         "import toolkit.stages.estimate as estimate\n"
-        "estimate._training_rate = lambda settings: 100.0\n"
+        "estimate.training_rate = lambda settings: 100.0\n"
     )
     outcome = wait(start("slim", config, "--runs", tmp_path / "runs", before=before))
     error = outcome.one_line_error()

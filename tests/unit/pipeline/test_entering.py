@@ -1,5 +1,6 @@
 """Entering with things of one's own: a checkpoint at slim, an ONNX file with a named cut at quantize."""
 
+import json
 from pathlib import Path
 
 import onnx
@@ -76,7 +77,8 @@ def test_torchvision_weights_enter_at_slim(tmp_path, fleet, torchvision_file):
     assert costs["slim"]["macs"] < 0.75 * costs["dense"]["macs"], "scores remove what no mask removed"
     metrics = MetricSet.load(run.path("report", "metrics.json"))
     variants = {metric.variant for metric in metrics if metric.name == "reid.map"}
-    assert {key.split("-w8")[0] for key in variants} == {"dense-fp32-float", "slim-fp32-float", "slim-int8-cpu"}
+    split = {"dense-fp32-float", "slim-fp32-float", "slim-int8-cpu"}
+    assert {key.split("-w8")[0] for key in variants} == {*split, "whole-fp32-float"}
     assert "slim-int8-cpu" in page
 
 
@@ -183,6 +185,11 @@ def test_dry_run_shows_the_plan_and_no_estimate_of_time(tmp_path, slim_again):
     assert "MiB of disk" not in outcome.log and "run tiny: about" not in outcome.log
     assert "predicted for agx-orin-64gb" in outcome.log
     assert not RunFolder.read(tmp_path / "runs" / "tiny").has("slim", "plan.json")
+    config = write_config(tmp_path, **slim_again | {"slim": {"scores": {"ratio": 0.4}, "plan": {"align": 1}}})
+    outcome = patrol_edge("slim", config, "--dry-run", "--json", "--runs", tmp_path / "runs")
+    body = json.loads(outcome.out)
+    changed = [layer for layer in body["layers"] if layer["after"] < layer["before"]]
+    assert changed and all(layer["why"] for layer in changed) and body["plan"]["schema_version"] == 1
 
 
 def test_normalization_outside_of_the_file_goes_into_the_edge_half(tmp_path, fleet, own_onnx):
@@ -220,6 +227,7 @@ def test_onnx_cut_that_does_not_exist_lists_those_that_do(tmp_path, fleet, own_o
     config = write_config(tmp_path, data=fleet, enter=enter)
     error = patrol_edge("run", config, "--runs", tmp_path / "runs").one_line_error()
     assert "'/Add_outputs'" in error and "/Add_output_0" in error
+    assert not RunFolder.read(tmp_path / "runs" / "tiny").manifest.stages, "noticed before anything is made"
 
 
 def test_onnx_of_another_picture_size(tmp_path, fleet, own_onnx):

@@ -18,6 +18,7 @@ DENSE, SLIM, INT8 = (
     "slim-fp32-float-w8-onnxruntime",
     "slim-int8-cpu-w8-onnxruntime",
 )
+WHOLE = "whole-fp32-float-w8-onnxruntime"
 
 
 def stages_that_ran(outcome):
@@ -124,7 +125,7 @@ def test_every_metric_says_where_it_comes_from(finished):
     )
     for name in ("reid.map", "privacy.ssim", "latency.p50", "wire.bytes_raw"):
         measured = [row for row in body["metrics"] if row["name"] == name and row["provenance"] == "measured"]
-        assert {row["variant"] for row in measured} == {DENSE, SLIM, INT8}
+        assert {row["variant"] for row in measured} == {DENSE, SLIM, INT8, WHOLE}
 
 
 def test_wire_bytes_are_the_codes_of_the_cut(finished):
@@ -213,7 +214,48 @@ def test_certificates_are_given_for_every_variant(finished):
         for content in ("occupants", "background"):
             found = metrics.find(f"privacy.certificate.{content}", key)
             assert len(found) == 1
+            (attack,) = metrics.find(f"privacy.certificate.{content}.attack", key)
+            assert attack.value <= found[0].value + 1e-9
             assert 0 < found[0].value <= 1
+
+
+def test_leaks_are_read_by_name_on_the_reference_and_on_the_deployed_variant(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    for key in (DENSE, INT8):
+        suite = metrics.find("privacy.converged", key)[0].protocol.partition(":")[0]
+        (camera,) = metrics.find("leak.camera", key)
+        assert camera.protocol.startswith(f"{suite}: ")
+        assert metrics.find("leak.camera.original", key)[0].n == metrics.find("leak.camera.chance", key)[0].n == 32
+        assert metrics.find("leak.background.ssim", key) and metrics.find("leak.background.ssim_floor", key)
+    assert not metrics.find("leak.camera", SLIM)
+    page = finished.run.path("report", "report.html").read_text(encoding="utf-8")
+    assert "Leaks by name" in page
+    assert not list(finished.run.folder("attack").glob("leaks-*"))
+
+
+def test_rows_beside_the_anchors_and_several_seeds(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    for name, variant in (("embedding", INT8), ("noise", INT8), ("shallow", DENSE)):
+        (row,) = metrics.find(f"privacy.reference.{name}.ssim")
+        assert row.variant == variant
+        assert row.n == 32
+    for key in (DENSE, SLIM, INT8):
+        (over,) = metrics.find("privacy.seeds.ssim", key)
+        assert over.n == 2
+        assert over.interval[0] <= over.value <= over.interval[1]
+    assert "Beside the anchors" in finished.run.path("report", "report.html").read_text(encoding="utf-8")
+
+
+def test_bounds_are_named_with_their_assumptions(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    for key in (DENSE, SLIM, INT8):
+        (raw,), (coded,) = (metrics.find(f"privacy.bound.bits_{kind}", key) for kind in ("raw", "entropy"))
+        assert 0 < coded.value <= raw.value
+    (bound,) = metrics.find("privacy.bound.null_space_mse", SLIM)
+    assert bound.value >= 0 and "assumes: pictures are Gaussian" in bound.protocol
+    (stretch,) = metrics.find("privacy.bound.lipschitz", DENSE)
+    values = read_json(finished.run.path("attack", "bounds.json"))["dense"]["singular_values"]
+    assert stretch.value > 0 and values == sorted(values, reverse=True)
 
 
 def test_report_shows_plates_and_what_each_layer_costs_in_int8(finished):
@@ -236,3 +278,18 @@ def test_a_prediction_that_fails_is_left_out_and_said(finished, tmp_path, monkey
     assert read_json(tmp_path / predicted.PREDICTIONS)["rows"] == []
     assert len(context.metrics) == 0
     assert "slim int8 on orin-nano-8gb is not predicted: this module has no such engine" in caplog.text
+
+
+def test_the_whole_network_on_the_device_stands_beside_the_split(finished):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+
+    def value(name, key):
+        return next(metric.value for metric in metrics.find(name, key) if metric.provenance == "measured")
+
+    wire = read_json(finished.run.path("export", "whole", "wire.json"))
+    assert (wire["height"], wire["width"], wire["bits"]) == (1, 1, 8)
+    assert value("wire.bytes_raw", WHOLE) == wire["channels"]
+    assert value("edge.macs", WHOLE) > value("edge.macs", SLIM)
+    assert value("reid.map", WHOLE) == pytest.approx(value("reid.map", SLIM), abs=0.05)
+    assert "whole network on the device" in finished.run.path("report", "report.html").read_text(encoding="utf-8")
+    assert read_json(finished.run.path("build", "variants.json"))["deployed"] == INT8

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from targets.jetson.catalogue import find_module
 from toolkit.cli import app
 from toolkit.errors import ModelError, SettingsError
-from toolkit.planning.plot import plot_splits
+from toolkit.planning.plot import kept, plot_splits
 from toolkit.planning.splits import EdgeLimits, Link, Network, plan_splits
 
 NETWORK = Network("resnet18", 64, 64)
@@ -56,9 +56,17 @@ def test_a_broken_limit_names_the_width_that_fits(plan):
     assert hopeless.fitting_width is None and hopeless.removed is None
 
 
-def test_the_plot_is_drawn(plan, tmp_path):
-    plot_splits(plan, EdgeLimits(ms=0.3), tmp_path / "plan.svg")
-    assert "layer3.1" in (tmp_path / "plan.svg").read_text() or (tmp_path / "plan.svg").stat().st_size > 5000
+def test_the_plot_shows_time_memory_privacy_and_what_would_have_to_go(plan, tmp_path):
+    plot_splits(plan, EdgeLimits(), tmp_path / "plan.svg")
+    drawn = (tmp_path / "plan.svg").read_text()
+    texts = ("layer3.1", "memory (predicted)", "privacy, as given", "cloud", "wire and round trip")
+    assert all(f"<!-- {text} -->" in drawn for text in texts) and "hatched" not in drawn
+    limits = EdgeLimits(ms=0.9 * plan[2].edge.latency_ms.value, mb=0.6 * plan[2].edge.memory_mb.value)
+    found = plan_splits(NETWORK, NANO, MODE, Link(10.0), cuts=CUTS, limits=limits)
+    plot_splits(found, limits, tmp_path / "limited.svg")
+    drawn = (tmp_path / "limited.svg").read_text()
+    assert f"<!-- {kept(found[2])} -->" in drawn and "hatched: breaks a limit" in drawn
+    assert f"<!-- limit, {limits.mb:g} MB -->" in drawn and "privacy" not in drawn
 
 
 def test_refusals():

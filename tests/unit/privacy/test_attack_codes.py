@@ -3,7 +3,7 @@ import pytest
 
 from tests.unit.privacy.toys import STEP, blobs, fold, pairs
 from toolkit.errors import AttackError
-from toolkit.privacy.codes import Pairs, Part, WireCodes, encode_to_file, mirror_part
+from toolkit.privacy.codes import Pairs, Part, WireCodes, encode_to_file
 from toolkit.wire import WireFormat
 
 CODES = np.zeros((4, 2, 3, 3), np.int8)
@@ -82,15 +82,6 @@ def test_mismatched_pairs_keep_both_sides_but_not_the_pairing():
 def test_bad_pairs_are_refused(part, match):
     with pytest.raises(AttackError, match=match):
         Pairs([part])
-
-
-def test_mirror_images_are_encoded_not_mirrored_codes(tmp_path):
-    pictures = blobs(10)
-    part = mirror_part(pictures, np.array([2, 7]), fold, STEP, tmp_path / "mirror.npy", batch=1)
-    flipped = pictures[[2, 7]][:, :, ::-1]
-    assert (part.pictures == flipped).all()
-    assert (part.codes.values == fold(flipped)).all()
-    assert isinstance(part.codes.values, np.memmap)
 
 
 def test_nothing_to_encode(tmp_path):

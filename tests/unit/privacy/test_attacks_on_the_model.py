@@ -207,9 +207,12 @@ def test_stacked_frames_are_channels():
 
 def test_the_headline_preset_takes_what_it_is_given():
     preset = AttackSettings(preset="headline")
-    assert {a.kind for a in preset.chosen()} == {"ridge", "inverse_network"}
+    assert {a.kind for a in preset.chosen()} == {"ridge", "inverse_network", "substitute"}
     everything = Tools(edge=random_edge(), cloud=cloud, identities=["a"])
-    assert {a.kind for a in preset.chosen(everything)} == {"ridge", "inverse_network", "white_box", "shadow"}
+    found = preset.chosen(everything)
+    assert {a.kind for a in found} == {"ridge", "inverse_network", "white_box", "shadow", "substitute"}
+    assert len({a.label or a.kind for a in found}) == len(found)
+    assert sum(a.kind == "inverse_network" and a.adversarial_weight > 0 for a in found) == 1
 
 
 def test_a_suite_names_the_attack_that_it_cannot_run(tmp_path):

@@ -2,9 +2,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+from tests.unit.privacy.toys import blobs, fold
 from toolkit.errors import AttackError
-from toolkit.privacy.certificate import bayes_accuracy, certify, certify_noisy
+from toolkit.privacy.certificate import bayes_accuracy, certify, certify_noisy, matching_accuracy
 
 
 def scene(*levels: int) -> np.ndarray:
@@ -35,6 +37,33 @@ def test_a_blind_edge_is_certified_at_chance_and_a_lossless_one_at_one():
     assert blind.changed == 0
     lossless = certify("plate", [variants], lambda p: (p.astype(int) - 128).astype(np.int8).transpose(0, 3, 1, 2))
     assert lossless.accuracy == 1.0
+
+
+def test_an_attacker_stays_below_the_certificate_and_a_perfect_one_attains_it():
+    scenes = [blobs(6, seed) for seed in range(3)]
+    lossless = matching_accuracy(scenes, fold, unfolded)
+    assert lossless == (1.0, 1.0, 1.0)
+
+    def coarse(pictures):
+        return (fold(pictures) // 64).astype(np.int8)
+
+    for encode, reconstruct in ((coarse, lambda c: unfolded(c.astype(np.int16) * 64)), (fold, blank)):
+        found = certify("x", scenes, encode)
+        attack = float(np.mean(matching_accuracy(scenes, encode, reconstruct)))
+        found.check(attack)
+        assert attack >= 1 / 6 - 1e-9
+    same = certify("x", scenes, lambda p: np.zeros((len(p), 1, 2, 2), np.int8))
+    with pytest.raises(AttackError, match="above the certificate"):
+        same.check(float(np.mean(lossless)))
+
+
+def unfolded(codes):
+    x = torch.from_numpy(np.asarray(codes, np.float32) * 2)
+    return torch.nn.functional.pixel_shuffle(x, 4).permute(0, 2, 3, 1).clamp(0, 255).numpy().astype(np.uint8)
+
+
+def blank(codes):
+    return np.full((len(codes), 32, 32, 3), 128, np.uint8)
 
 
 def test_mean_over_scenes():

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.datasets.fleet import Plate, Scene, View, render
+from toolkit.datasets.fleet import FleetSettings, Plate, Scene, View, draw_scene, render
 from toolkit.errors import AttackError
 from toolkit.privacy.codes import WireCodes
-from toolkit.privacy.leaks import LeakSettings, measure_leak, region_ssim
+from toolkit.privacy.contents import NamedContent, fleet_contents, labelled_contents
+from toolkit.privacy.leaks import LeakProbe, LeakSettings, region_ssim
 from toolkit.privacy.patches import (
     CHARACTERS,
     Regions,
@@ -48,18 +49,10 @@ def measure(reconstructions, codes, labels=None, settings=QUICK):
     if labels is not None:
         regions = dataclasses.replace(regions, labels=labels)
     rows = np.arange(240)
-    return measure_leak(
-        "bar",
-        regions,
-        identities,
-        rows[:160],
-        rows[160:],
-        picture_reader(pictures),
-        {k: picture_reader(v) for k, v in reconstructions.items()},
-        codes,
-        settings,
-        per_picture=True,
+    probe = LeakProbe(
+        NamedContent("bar", regions, True), identities, rows[:160], rows[160:], picture_reader(pictures), settings
     )
+    return probe.measure({k: picture_reader(v) for k, v in reconstructions.items()}, codes)
 
 
 def test_content_that_survives_is_read_and_content_that_does_not_is_at_chance():
@@ -74,8 +67,10 @@ def test_content_that_survives_is_read_and_content_that_does_not_is_at_chance():
     assert found.accuracy["codes"].value < found.chance + 0.15
     assert found.worst[0] in ("copy", "copy, read by eye")
     assert found.advantage > 0.9
-    names = {m.name for m in found.metrics("v", "m")}
-    assert names == {"leak.bar.original", "leak.bar.chance", "leak.bar.accuracy"}
+    rows = {m.name: m for m in found.metrics("v", "m", "worst of 2 attackers")}
+    assert set(rows) == {"leak.bar", "leak.bar.original", "leak.bar.chance"}
+    assert rows["leak.bar"].protocol == f"worst of 2 attackers: {found.worst[0]}"
+    assert rows["leak.bar"].value == found.worst[1].value
 
 
 def test_codes_count_where_the_reconstruction_shows_nothing():
@@ -91,7 +86,10 @@ def test_a_recogniser_that_cannot_read_originals_proves_nothing():
     labels = np.random.default_rng(1).integers(0, 3, 240)
     found = measure({"copy": pictures}, None, labels=labels)
     assert not found.reportable
-    assert "leak.bar.accuracy" not in {m.name for m in found.metrics("v", "m")}
+    assert set(found.accuracy) == {"original"}
+    assert "leak.bar" not in {m.name for m in found.metrics("v", "m")}
+    with pytest.raises(AttackError, match="cannot read originals"):
+        _ = found.worst
 
 
 def test_identity_evidence_is_not_called_a_leak():
@@ -103,11 +101,12 @@ def test_identity_evidence_is_not_called_a_leak():
 def test_shared_identities_and_empty_sides_are_refused():
     pictures, regions, identities = arrows()
     read, rows = picture_reader(pictures), np.arange(240)
+    bar = NamedContent("bar", regions, True)
     with pytest.raises(AttackError, match="share an identity"):
-        measure_leak("bar", regions, identities, rows[:161], rows[161:], read, {}, read, QUICK, per_picture=True)
+        LeakProbe(bar, identities, rows[:161], rows[161:], read, QUICK)
     few = dataclasses.replace(regions, rows=regions.rows[:4], quads=regions.quads[:4], labels=regions.labels[:4])
     with pytest.raises(AttackError, match="0 test regions"):
-        measure_leak("bar", few, identities, rows[:160], rows[160:], read, {}, read, QUICK, per_picture=True)
+        LeakProbe(NamedContent("bar", few, True), identities, rows[:160], rows[160:], read, QUICK)
     with pytest.raises(AttackError, match="fit the recogniser"):
         Recogniser(regions, QUICK.recogniser).hits(read, rows)
 
@@ -172,6 +171,34 @@ def test_other_contents():
     colours = whole_pictures(["red", "blue", "red"], [0, 1, 2])
     assert colours.labels.tolist() == [1, 0, 1]
     assert colours.classes == 2
+
+
+def test_the_fleet_says_what_its_contents_are_tied_to():
+    settings = FleetSettings(size=64, plate="per_picture", background="per_identity")
+    cameras = ["c1", "c2", "c1", "c2", "c1", "c2"]
+    truths = []
+    for number in range(6):
+        scene = draw_scene(settings, number // 2, number % 2, number % 2)
+        made = render(scene, 64)
+        truths.append(SimpleNamespace(**{**vars(made), "plate_text": made.plate_text, "scene": scene}))
+    wanted = ("occupants", "background", "camera", "colour", "type", "plate")
+    found = {c.name: c for c in fleet_contents(truths, cameras, range(6), settings, wanted)}
+    assert not found["background"].per_picture
+    assert found["camera"].per_picture
+    assert found["camera"].regions.labels.tolist() == [0, 1] * 3
+    assert not any(found[name].per_picture for name in ("colour", "type") if name in found)
+    assert "plate" not in found or found["plate"].per_picture
+    assert set(found) <= set(wanted)
+
+
+def test_labels_name_camera_colour_and_type_and_leave_out_what_has_none():
+    attributes = [{"colour": "red", "type": "suv"}, {"color": "blue"}, {}, {"colour": "red", "type": "suv"}]
+    found = labelled_contents(
+        attributes, ["a", "b", "a", "b"], [5, 6, 7, 8], ("plate", "camera", "colour", "type")
+    )
+    assert [(c.name, c.per_picture) for c in found] == [("camera", True), ("colour", False)]
+    assert found[1].regions.rows.tolist() == [5, 6, 8]
+    assert found[1].regions.labels.tolist() == [1, 0, 1]
 
 
 def test_ssim_inside_a_mask():

@@ -16,7 +16,7 @@ from toolkit.privacy.codes import WireCodes
 from toolkit.privacy.result import AttackResult
 from toolkit.privacy.settings import AttackSettings
 from toolkit.privacy.statistics import estimate, mean
-from toolkit.privacy.suite import AttackData, attack_variant, reconstruct_with, run_attack
+from toolkit.privacy.suite import AttackData, attack_variant, finished_attack, run_attack
 from toolkit.wire import WireFormat
 
 VARIANT = "dense-fp32-float-w8-onnxruntime"
@@ -294,10 +294,10 @@ def test_reconstructions_of_other_pictures_come_from_the_finished_checkpoint(res
     found, folder = result
     monkeypatch.setattr(DecoderTraining, "_advance", lambda *a: pytest.fail("trained again"))
     shown = np.asarray(data().test)[list(found.shown)]
-    again = reconstruct_with("net", shown, data(), SUITE, folder)
+    again = finished_attack("net", data(), SUITE, folder).reconstruct(data().codes, shown)
     assert np.abs(again.astype(int) - found.reconstructions["net"]).max() <= 1
     with pytest.raises(AttackError, match="no attacker"):
-        reconstruct_with("nobody", shown, data(), SUITE, folder)
+        finished_attack("nobody", data(), SUITE, folder)
 
 
 def test_mirror_images_are_encoded_once(tmp_path, result):

@@ -128,6 +128,16 @@ def _add_attacks(metrics: MetricSet) -> None:
             converged = 0 if (variant, attacker) == (SLIM, "ridge") else 1
             metrics.add(metric("privacy.converged", converged, variant, **more))
         metrics.add(metric("leak.plate_accuracy", 0.81 - 0.38 * index, variant, protocol="plate reader"))
+        read = f"worst of {len(ATTACKERS)} attackers: codes"
+        value = 0.7 - 0.2 * index
+        metrics.add(metric("leak.plate", value, variant, interval=(value - 0.05, value + 0.05), protocol=read))
+        metrics.add(metric("leak.plate.chance", 0.1, variant, protocol="most frequent class"))
+        for name, original in (("leak.plate", 0.97), ("leak.occupants", 0.61), ("identity_evidence.colour", 0.94)):
+            metrics.add(metric(f"{name}.original", original, variant, protocol="originals"))
+        for name in ("reference.embedding.ssim", "reference.noise.ssim", "excess.r2", "seeds.r2"):
+            metrics.add(metric(f"privacy.{name}", 0.2, variant, protocol=read))
+        metrics.add(metric("leak.background.ssim", 0.4, variant, protocol=read))
+        metrics.add(metric("leak.background.ssim_floor", 0.3, variant, protocol="mean picture"))
 
 
 def make_curves() -> dict[str, dict[str, list[tuple[float, float]]]]:

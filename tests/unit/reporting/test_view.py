@@ -11,8 +11,11 @@ from toolkit.errors import DataError
 from toolkit.metrics import Metric, MetricSet
 from toolkit.reporting import PictureGrid, PictureRow, ReportInput, Table
 from toolkit.reporting import numbers as n
+from toolkit.reporting.blocks import Section
+from toolkit.reporting.leaks import leaks
 from toolkit.reporting.path import Row, path_table
 from toolkit.reporting.privacy import privacy
+from toolkit.reporting.references import references
 from toolkit.reporting.words import headline, tiles
 
 
@@ -96,6 +99,43 @@ def test_measured_and_predicted_never_share_a_row() -> None:
 def test_leaks_appear_by_name() -> None:
     row = _row(MetricSet([metric("leak.plate_accuracy", 0.4, DENSE, protocol="reader")]), "leak.plate_accuracy")
     assert row.label == "leak: plate accuracy"
+
+
+def test_the_table_of_leaks_tells_what_was_read_and_what_proves_nothing() -> None:
+    section = Section("privacy", "Privacy")
+    leaks(section, make_report())
+    table = next(block for block in section.blocks if block.kind == "table")
+    rows = {row[1]: row for row in table.rows if row[0] == title_of(INT8)}
+    assert set(rows) == {"plate", "occupants", "colour", "background, SSIM outside the vehicle"}
+    assert rows["plate"][2:4] == ("0.970", "0.100")
+    assert rows["plate"][4].startswith("0.300 (0.25")
+    assert rows["plate"][5:] == ("codes", "leak")
+    assert rows["occupants"][4] == "not reported: originals cannot be read"
+    assert rows["colour"][6] == "identity evidence"
+    assert rows["background, SSIM outside the vehicle"][3] == "0.300 (mean picture)"
+
+
+def test_the_rows_beside_the_anchors() -> None:
+    section = Section("privacy", "Privacy")
+    references(section, make_report())
+    table = next(block for block in section.blocks if block.kind == "table")
+    rows = {row[0]: row for row in table.rows if row[1] == title_of(INT8)}
+    assert len(rows) == 4
+    assert rows["excess leakage: wire minus embedding"][3] == "0.200"
+    assert rows["the deployed wire with private noise"][4:] == ("0.200", "codes")
+    empty = Section("privacy", "Privacy")
+    references(empty, ReportInput("x", MetricSet(), variants=VARIANTS))
+    assert not empty.blocks
+
+
+def test_no_table_of_leaks_where_none_was_looked_for() -> None:
+    section = Section("privacy", "Privacy")
+    leaks(section, ReportInput("x", MetricSet(), variants=VARIANTS))
+    assert not section.blocks
+
+
+def title_of(variant: str) -> str:
+    return make_report().title_of(variant)
 
 
 def test_headline_states() -> None:

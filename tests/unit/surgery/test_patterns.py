@@ -13,6 +13,7 @@ from tests.unit.surgery import zoo
 from tests.unit.surgery.exactness import pictures, removed, slim_exactly
 from tests.unit.surgery.zoo import conv_bn
 from toolkit.models.groups import survey
+from toolkit.surgery import PlanSettings, ScoreSettings, slim_by_scores
 
 
 class Forward(nn.Module):
@@ -313,3 +314,29 @@ def test_instance_norm_is_masked_at_the_same_place_for_one_picture_and_for_sever
              for found in (one, two)]  # fmt: skip
     assert sites[0] == sites[1]
     assert any("bn1" in module for group in sites[0] for module, _ in group)
+
+
+class Hidden(nn.Module):
+    """Buffers that are not saved: the input's mean, and a gain of every channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = conv_bn(3, 12), nn.Conv2d(12, 5, 1)
+        self.register_buffer("mean", torch.rand(1, 3, 1, 1), persistent=False)
+        self.register_buffer("gain", torch.rand(12, 1, 1) + 0.5, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stem(x - self.mean) * self.gain)
+
+
+def test_buffers_that_are_not_saved() -> None:
+    slim = _check(Hidden())
+    assert len(slim.gain) == slim.stem[0].out_channels < 12
+
+
+def test_every_tensor_keeps_its_type() -> None:
+    net = Hidden().eval()
+    x = torch.rand(2, 3, 12, 12)
+    slim = slim_by_scores(net, ScoreSettings(ratio=0.5), PlanSettings(align=1), x).net
+    assert {t.dtype for t in (*slim.parameters(), slim.mean, slim.gain)} == {torch.float32}
+    assert slim(x).dtype == torch.float32

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from tests.unit.surgery.exactness import pictures
+from tests.unit.surgery.exactness import pictures, slim_exactly
 from tests.unit.surgery.zoo import conv_bn
 from toolkit.models.groups import GroupError, find_groups, survey
 from toolkit.models.masks import MaskSet
@@ -67,6 +67,40 @@ def test_the_rest_of_the_network_can_still_be_slimmed() -> None:
     found = survey(net.double(), pictures(1, 8))
     assert [g.name for g in found.groups] == ["0.0"]
     assert {f.layer: f.reason for f in found.frozen}["1.stem.0"] == "_softmax has no removal rule in 1"
+
+
+class Tokens(nn.Module):
+    """A convolution whose pixels become tokens of a layer with fixed sizes."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.body, self.layer = conv_bn(3, 8), conv_bn(8, 8), layer
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.body(self.stem(x)).flatten(2).transpose(1, 2)
+        given = (tokens,) * 3 if isinstance(self.layer, nn.MultiheadAttention) else (tokens,)
+        return self.head(self.layer(*given)[0].mean(1))
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.MultiheadAttention(8, 2, batch_first=True), nn.LSTM(8, 8, batch_first=True)], ids=["mha", "lstm"]
+)
+def test_what_enters_a_layer_of_fixed_sizes_stays_and_the_trunk_is_slimmed(layer: nn.Module) -> None:
+    net = Tokens(layer)
+    plan, slim = slim_exactly(net, side=8, train=False)
+    assert list(plan.groups) == ["stem.0"] and slim.stem[0].out_channels < 8
+    frozen = {entry.layer: entry.reason for entry in survey(net, pictures(1, 8)).frozen}
+    assert f"{type(layer).__name__} has fixed sizes" in frozen["body.0"]
+
+
+def test_a_roll_over_channels_is_refused_and_one_over_pixels_is_not() -> None:
+    over_channels = nn.Sequential(conv_bn(3, 8), Body(lambda x: torch.roll(x, 3, 1)))
+    over_channels[1].stem = conv_bn(8, 8)
+    assert [g.name for g in survey(over_channels.double(), pictures(1, 8)).groups] == ["0.0"]
+    over_pixels = nn.Sequential(conv_bn(3, 8), Body(lambda x: torch.roll(x, (1, 2), (2, 3))))
+    over_pixels[1].stem = conv_bn(8, 8)
+    assert len(slim_exactly(over_pixels, side=8)[0].groups) == 2
 
 
 def test_a_computed_weight_is_frozen() -> None:

@@ -2,7 +2,10 @@
 
 import json
 import subprocess
+import sys
 import tarfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from targets.jetson.device.build import build, check, engine_in_use, read_state,
 from targets.jetson.device.bundle import file_sha256, verify
 from targets.jetson.device.profile import percentile, profile
 from targets.jetson.device.trtexec import build_command, explain_failure, profile_command
+from tests.unit.engines.test_bundled import bundle as packed
 
 from .fake_device import calls, fake_root, set_mode, spec
 
@@ -256,3 +260,63 @@ def test_jetpack_5_is_built_by_trtexec_even_beside_the_package(bundle, device):
     place = install_package(device)
     assert build(bundle, device).form == "a"
     assert not (place / "package_calls.txt").exists() and calls(device)
+
+
+def test_what_a_killed_build_left_is_removed_and_two_at_once_are_refused(bundle, device):
+    left = bundle / "engines/0123456789abcdef.77.partial"
+    left.mkdir(parents=True)
+    (left / "edge.engine").write_text("half of one")
+    set_mode(device, "slow")
+    command = [bundle / "build.sh", "--system", device]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not calls(device):
+        time.sleep(0.05)
+    with pytest.raises(DeviceBuildError, match=rf"process {first.pid}\); wait for it, or end it with: kill"):
+        build(bundle, device)
+    assert not left.exists()
+    set_mode(device, "right")
+    said, _ = first.communicate(timeout=60)
+    assert json.loads(said)["rebuilt"] and not build(bundle, device).rebuilt
+
+
+REAL_PACKAGE = """#!/bin/sh
+# The package itself, with ONNX Runtime where a Jetson has TensorRT.
+cd {root}
+case "$1" in engine) set -- "$@" --engine onnxruntime;; esac
+exec {python} -m toolkit.cli "$@"
+"""
+
+
+def test_without_trtexec_the_package_builds_and_times(tmp_path):
+    """The real command of the package, in place of TensorRT its ONNX Runtime."""
+    bundle, root = packed(tmp_path), fake_root(tmp_path / "root", tensorrt="10.3.0")
+    (root / "usr/src/tensorrt/bin/trtexec").unlink()
+    with pytest.raises(DeviceBuildError, match="trtexec is missing; install it with"):
+        check(bundle, root)
+    command = install_package(root) / "patrol-edge"
+    command.write_text(REAL_PACKAGE.format(root=Path(__file__).parents[3], python=sys.executable))
+    built = build(bundle, root)
+    assert built.equal == 1.0 and engine_in_use(bundle).is_file()
+    found = profile(bundle, root, seconds=1)
+    assert found["protocol"].startswith("patrol-edge, CPU") and found["n"] > 100
+    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"] < 1000
+    assert found["power_w"] == pytest.approx(5.0) or "power_note" in found
+    command.unlink()
+    with pytest.raises(DeviceBuildError, match="neither trtexec nor patrol-edge is here to time"):
+        profile(bundle, root, seconds=1)
+
+
+@pytest.mark.parametrize(("script", "message"), [
+    ("echo 'error PE601: changed' >&2; exit 2", "engine-times failed: error PE601: changed"),
+    ("echo nonsense", "engine-times printed no JSON object"), ("echo '[]'", "engine-times printed no JSON object"),
+    ("echo '{}'", "engine-times gave no times"),
+    ("echo '{\"times_ms\": [], \"protocol\": \"x\", \"ended\": 1}'", "engine-times timed no inference"),
+])  # fmt: skip
+def test_what_the_package_says_wrong_while_timing(bundle, tmp_path, script, message):
+    root = fake_root(tmp_path / "root", tensorrt="10.3.0")
+    build(bundle, root)
+    (root / "usr/src/tensorrt/bin/trtexec").unlink()
+    (install_package(root) / "patrol-edge").write_text(f"#!/bin/sh\n{script}\n")
+    with pytest.raises(DeviceBuildError, match=message):
+        profile(bundle, root, seconds=1)
+    assert not (bundle / "engines/metrics.json").exists()

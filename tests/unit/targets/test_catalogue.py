@@ -49,6 +49,15 @@ def test_modes_reproduce_the_printed_rates(key, mode, tops):
     assert chosen.sms * chosen.gpu_mhz / 1000 * 8.192 == pytest.approx(tops, rel=0.03)
 
 
+@pytest.mark.parametrize("key", [key for key in KEYS if "orin" in key])
+def test_rates_of_orin_are_whole_multiples_of_each_other(key):
+    module = find_module(key)
+    sparse, dense = module.value("int8_sparse_tops"), module.value("int8_dense_tops")
+    assert sparse == pytest.approx(2 * dense, abs=0.15)
+    assert module.value("fp16_sparse_tflops") == pytest.approx(dense, abs=0.15)
+    assert module.value("fp16_dense_tflops") == pytest.approx(dense / 2, abs=0.15)
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_bandwidth_follows_from_clock_and_bus(key):
     module = find_module(key)
@@ -90,6 +99,7 @@ def test_modules_are_found_by_part_and_printed_name():
 @pytest.mark.parametrize(("l4t", "jetpack", "tensorrt"), [
     ("32.7.3", "4.6.3", "8.2.1"), ("35.4.1", "5.1.2", "8.5.2.2"), ("36.3.0", "6.0", "8.6.2"),
     ("36.4.3", "6.2", "10.3.0.30"), ("38.2.0", "7.0", "10.13"), ("39.2.0", "7.2", "10.16.2.10"),
+    ("39.2.1", "7.2.1", "10.16.2.10"),
     ("36.4.9", "6.2.1", "10.3.0.30"),
 ])  # fmt: skip
 def test_releases(l4t, jetpack, tensorrt):
@@ -97,7 +107,7 @@ def test_releases(l4t, jetpack, tensorrt):
 
 
 def test_unknown_release_names_the_newest_known():
-    with pytest.raises(CatalogueError, match=r"39\.2\.0"):
+    with pytest.raises(CatalogueError, match=r"39\.2\.1"):
         find_release("42.1.0")
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from targets.errors import DetectionError
-from targets.jetson.catalogue import find_module, modules
+from targets.jetson.catalogue import find_module, find_release, modules
 from targets.jetson.device.detect import (
     NvpMode,
     detect,
@@ -18,7 +18,15 @@ from targets.jetson.device.detect import (
     tensorrt_version,
 )
 
-from .recorded import NVPMODEL_THOR, NVPMODEL_VERBOSE, NVPMODEL_WARNING, RELEASE_35, RELEASE_38
+from .recorded import (
+    NVPMODEL_THOR,
+    NVPMODEL_VERBOSE,
+    NVPMODEL_WARNING,
+    RELEASE_35,
+    RELEASE_36,
+    RELEASE_38,
+    RELEASE_39,
+)
 
 MEMINFO = "MemTotal: {} kB\nMemFree: 1 kB\nMemAvailable: 4096000 kB\nSwapTotal: 2048 kB\nSwapFree: 1024 kB\n"
 DPKG = """Package: libnvinfer-bin
@@ -75,6 +83,18 @@ def test_orin_nano(tmp_path):
     assert device.trtexec.endswith("trtexec") and device.to_dict()["memory"]["available"] == 4000
 
 
+def test_orin_nano_of_jetpack_6_and_7(tmp_path):
+    root = orin_nano(tmp_path)
+    (root / "etc/nv_tegra_release").write_text(RELEASE_36)
+    found = detect(root, lambda command: "NV Power Mode: MAXN_SUPER\n2\n")
+    assert (found.l4t.version, found.l4t.gcid, found.mode) == ("36.4.7", "42132812", NvpMode(2, "MAXN_SUPER"))
+    assert find_release(found.l4t.version).jetpack.startswith("6.2")
+    (root / "etc/nv_tegra_release").write_text(RELEASE_39)
+    found = detect(root, silent)
+    assert found.l4t.version == "39.2.0" and found.l4t.date == "Mon Jun  1 09:28:48 PM UTC 2026"
+    assert find_release(found.l4t.version).jetpack.startswith("7.2") and found.module == "orin-nano-8gb"
+
+
 def test_nvpmodels_own_word_comes_before_its_state_file(tmp_path):
     device = detect(
         orin_nano(tmp_path), lambda command: NVPMODEL_WARNING if command == ["nvpmodel", "-q"] else None
@@ -109,7 +129,7 @@ def test_an_unknown_module_is_named_as_far_as_known(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "version"), [
-    (RELEASE_35, "35.3.1"), (RELEASE_38, "38.2.0"),
+    (RELEASE_35, "35.3.1"), (RELEASE_36, "36.4.7"), (RELEASE_38, "38.2.0"), (RELEASE_39, "39.2.0"),
     ("# R32 (release), REVISION: 7.1, GCID: 2, BOARD: x", "32.7.1"),
     ("# R36 (release), REVISION: 4, GCID: 2", "36.4.0"),
 ])  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.predictor_rows import ELIGIBLE, build, load
+from benchmarks.predictor_rows import ELIGIBLE, build, load, memory
 from targets.errors import PredictionError
 from targets.jetson.catalogue import find_module
 from targets.jetson.layers import Layer, LayerGraph, Tensor
@@ -139,6 +139,36 @@ def test_the_frozen_table_gives_a_reason_for_every_row_left_out():
         rows = list(csv.DictReader(source))
     assert len(rows) == 574
     assert all(row["eligible"] == "yes" or row["reason"] for row in rows)
+    assert not [row["model"] for row in rows if "not rebuilt" in row["reason"] and "GPL" not in row["reason"]]
+    eligible = [row for row in rows if row["eligible"] == "yes"]
+    attention = ("vit_tiny", "efficientformer_l1", "mobilevit_s", "depth_anything_v2_s", "depth_anything_v2_b")
+    assert {*attention, "pidnet_s"} <= {row["graph"].split("@")[0] for row in eligible} and len(eligible) == 191
+    assert all(float(row["ms"]) > 0 and float(row["ghz"]) > 0 for row in eligible)
+
+
+def test_what_the_fit_takes_from_a_row():
+    rows = load()
+    assert sum(row.watts is not None for row in rows) == 12, "power at the supply alone"
+    assert memory("3 classes head; GPU mem 23.0 MB CPU mem - MB as reported") == "23.0"
+    assert memory("GPU mem 695.0 MB CPU mem 601.0 MB") == "" and memory("no such note") == ""
+    (depth,) = [row for row in rows if row.model == "depth_anything_v2_b"]
+    assert (depth.sms, depth.ghz, depth.documented) == (8, 0.67, False)
+
+
+@pytest.mark.parametrize("gain", ["product", "window"])
+def test_products_and_windows_have_a_cost_of_their_own(gain):
+    """The coefficient moves the layers it is for, and no convolution."""
+    kind = "gemm" if gain == "product" else "pool"
+    one = replace(convolution(512, 28, 1), kind=kind)
+    values = {name: dict(fitted_model().coefficients[name]) for name in fitted_model().coefficients}
+    values["ampere"][gain] *= 1.5
+    other = replace(fitted_model(), coefficients=values)
+    module = find_module("orin-nano-8gb")
+    before, after = (
+        predict(network(one, convolution()), module, module.mode("15W"), "fp16", model).layers
+        for model in (fitted_model(), other)
+    )
+    assert before[1] == after[1] and (after[0].ms < before[0].ms) == (gain == "product")
 
 
 def test_shipped_coefficients_meet_the_published_rows():

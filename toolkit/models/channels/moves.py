@@ -14,7 +14,7 @@ from toolkit.models.channels.records import Binding, Known
 from toolkit.models.channels.trace import Tracer
 
 SAME = {"clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "native_dropout"}
-MOVES = {"permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "repeat", "flip", "roll"}
+MOVES = {"permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "repeat", "flip"}
 VIEWS = {"view", "_unsafe_view", "reshape", "unflatten"}
 MOVING = SAME | MOVES | VIEWS | {"cat", "split", "split_with_sizes", "slice"}
 
@@ -30,6 +30,15 @@ def move(call: Call) -> str:
     const = _moved(call, call.known[0].const, call.outputs[0])
     call.tracer.learn(call.outputs[0], planes, const, call.known[0].origin if turned else "")
     return "move"
+
+
+def roll(call: Call) -> str:
+    """As data movement along pixels; a shift by a number of channels is another one when some are gone."""
+    planes = call.known[0].labels
+    along_these = [int(dim) % planes[0].dim() for dim in (call.args[2] if len(call.args) > 2 else ())]
+    if not along_these or any(dim in along_these for plane in planes for dim in varying_dims(plane)):
+        return call.refuse()
+    return move(call)
 
 
 def _moved(call: Call, levels: Tensor, output: Tensor) -> Tensor:
@@ -184,6 +193,7 @@ RULES = {
     **dict.fromkeys(SAME, same),
     **dict.fromkeys(MOVES, move),
     **dict.fromkeys(VIEWS, view),
+    "roll": roll,
     **dict.fromkeys(("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"), shuffle),
     **dict.fromkeys(("split", "split_with_sizes"), split),
     **dict.fromkeys(("select", "unbind"), select),

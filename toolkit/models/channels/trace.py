@@ -18,10 +18,12 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from toolkit.models.channels.labels import EVEN, VARYING, Labels, along, level, line_of, nothing, spread
+from toolkit.models.channels.labels import EVEN, VARYING, Labels, Numbers, along, level, line_of, nothing, spread
 from toolkit.models.channels.records import Known, Trace, Use
 
 CUT = "@cut"
+SIZED = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
+"""Modules that compare what arrives with a size that they were made with."""
 
 
 class _Functions(TorchFunctionMode):
@@ -48,13 +50,14 @@ class _Functions(TorchFunctionMode):
 class Tracer(TorchDispatchMode):
     """Sees every operator and hands it to its rule."""
 
-    def __init__(self, net: nn.Module, labels: Labels) -> None:
+    def __init__(self, net: nn.Module, labels: Labels, seen: Mapping[str, Known]) -> None:
         from toolkit.models.channels.call import Call
         from toolkit.models.channels.rules import apply_rule
 
         super().__init__()
         self._call, self._apply = Call, apply_rule
         self.net = net
+        self._seen = seen
         self.trace = Trace(labels)
         self.functions = _Functions()
         self.stack: list[str] = [""]
@@ -79,7 +82,10 @@ class Tracer(TorchDispatchMode):
             return found
         name = self._names.get(id(tensor), "")
         planes: tuple[Tensor, ...] = ()
-        if name:
+        if name in self._seen:
+            planes = self._seen[name].labels
+            self.trace.labels.count += sum(len(line.vector) for line in map(line_of, planes) if line is not None)
+        elif name:
             sized = [dim for dim, size in enumerate(tensor.shape) if size > 1]
             dims = sized[:2] if tensor.dim() > 2 and tensor.shape[0] > 1 else sized
             planes = tuple(spread(self.trace.labels.new(tensor.shape[d]), tensor.shape, d) for d in dims)
@@ -138,6 +144,10 @@ class Tracer(TorchDispatchMode):
         self.stack.append(path)
         if args and isinstance(args[0], Tensor):
             self.trace.module_inputs[path] = id(args[0])
+        if isinstance(module, SIZED):
+            for tensor in (value for value in args if isinstance(value, Tensor)):
+                for plane in self.look(tensor).labels:
+                    self.trace.labels.freeze(plane, self.where(f"{type(module).__name__} has fixed sizes,"))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         path = self.stack.pop()
@@ -172,7 +182,7 @@ def flat_tensors(value: Any) -> Iterator[Tensor]:
             yield from flat_tensors(getattr(value, name))
 
 
-def run_trace(net: nn.Module, example: Tensor, labels: Labels | None = None) -> Trace:
+def run_trace(net: nn.Module, example: Tensor, before: Trace | None = None) -> Trace:
     """Trace a network in evaluation mode, on the example's device and without gradients.
 
     A network with ``edge`` and ``heads`` (a ReidNet) is traced through both, so that the cut is marked and the
@@ -181,10 +191,11 @@ def run_trace(net: nn.Module, example: Tensor, labels: Labels | None = None) -> 
     Args:
         net: no masks attached.
         example: its input, for instance ``(1, 3, 128, 128)``.
-        labels: ``Numbers`` where only constants are asked for, because the coupling is known.
+        before: of the same network with other weights. The coupling is known from it, so that only constants are
+            asked for, and the labels are the same.
     """
     modes = [(module, module.training) for module in net.modules()]
-    tracer = Tracer(net.eval(), Labels() if labels is None else labels)
+    tracer = Tracer(net.eval(), *((Labels(), {}) if before is None else (Numbers(), before.parameters)))
     tracer.batch = example.shape[0]
     try:
         with torch.no_grad(), tracer.watching():

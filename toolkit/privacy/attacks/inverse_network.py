@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from toolkit.models.decoders import parameter_count
 from toolkit.privacy.attacks.base import Attack, AttackerSettings, FitReport, Knowledge
 from toolkit.privacy.attacks.decoders import build_attack_decoder
 from toolkit.privacy.attacks.linear_start import LinearStart
+from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.training import DecoderTraining, TrainingPlan, pick_device
 from toolkit.privacy.codes import Floats, Pairs
 
@@ -34,6 +35,9 @@ class InverseNetworkSettings(AttackerSettings):
         learning_rate: highest of a cycle (AdamW, warm-up then cosine).
         weight_decay: of AdamW.
         ssim_weight: loss = MSE + ssim_weight * (1 - SSIM).
+        adversarial_weight: of a critic that tells originals from reconstructions; 0 leaves it out.
+        perceptual_weight: of the distance in that critic's features.
+        pretrain_steps: steps on synthetic pictures first, where the suite has some.
         ssim_crop: side of the random window in which the loss looks at SSIM, in pixels.
         linear_start: learn what is missing from a ridge regression, instead of from the mean picture.
         precision: of the decoder's arithmetic; weights and loss stay float32.
@@ -50,6 +54,9 @@ class InverseNetworkSettings(AttackerSettings):
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     ssim_weight: float = Field(default=0.1, ge=0)
+    adversarial_weight: float = Field(default=0.0, ge=0)
+    perceptual_weight: float = Field(default=0.0, ge=0)
+    pretrain_steps: int = Field(default=0, ge=0)
     ssim_crop: int = Field(default=64, ge=16)
     linear_start: bool = True
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -71,6 +78,12 @@ class InverseNetworkSettings(AttackerSettings):
             "doublings": 4,
         }
         return cls.model_validate({**base, **changes})
+
+    @classmethod
+    def sharp(cls, **changes: object) -> InverseNetworkSettings:
+        """Headline with perceptual and adversarial loss: sharper, so that more can be read, at a lower SSIM."""
+        base = {"label": "headline-sharp", "adversarial_weight": 0.003, "perceptual_weight": 0.1}
+        return cls.headline(**{**base, **changes})
 
 
 class Inverter(nn.Module):
@@ -111,6 +124,12 @@ class InverseNetwork(Attack):
     knowledge = Knowledge(edge_queries=True, own_pictures=True, training_set=True)
     settings_type: ClassVar[type[AttackerSettings]] = InverseNetworkSettings
 
+    def __init__(
+        self, settings: AttackerSettings | dict[str, Any] | None = None, tools: Tools | None = None
+    ) -> None:
+        super().__init__(settings)
+        self._pretraining = tools.pretraining if tools else None
+
     @property
     def settings(self) -> InverseNetworkSettings:
         """The checked options."""
@@ -128,6 +147,7 @@ class InverseNetwork(Attack):
     def _fit(self, train: Pairs, validation: Pairs, folder: Path | None) -> FitReport:
         started = time.monotonic()
         self._inverter = make_inverter(self.settings, train)
+        self._pretrain(train, validation, folder)
         training = DecoderTraining(self._inverter, train, validation, self._plan())
         outcome = training.run(folder, self.name)
         return FitReport(
@@ -142,6 +162,16 @@ class InverseNetwork(Attack):
             chosen={"decoder": self.settings.decoder, "step": float(outcome.best_step)},
             seconds=time.monotonic() - started,
         )
+
+    def _pretrain(self, train: Pairs, validation: Pairs, folder: Path | None) -> None:
+        """Steps on synthetic pairs; what they teach is where the training on own pairs starts."""
+        pairs, steps = self._pretraining, self.settings.pretrain_steps
+        if not steps or pairs is None:
+            return
+        pairs.parts[0].codes.expect(train.code_shape, train.step)
+        plan = self._plan().model_copy(update={"steps": steps, "doublings": 0})
+        own = folder / "pretraining" if folder else None
+        DecoderTraining(self._inverter, pairs, validation, plan).run(own, f"{self.name}: pre-training")
 
     def _plan(self) -> TrainingPlan:
         return TrainingPlan.model_validate(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from toolkit.privacy.attacks.deep_prior import DeepPriors
 from toolkit.privacy.attacks.tools import Network
 from toolkit.wire import WireFormat, quantize_ste
 
@@ -26,12 +27,16 @@ class Search:
         learning_rate: at the start; falls to a tenth as a cosine.
         tv: weight of the total variation against the feature distance.
         distance: how far a feature is from the codes, see :func:`distance_to_codes`.
+        prior_width: channels of a deep image prior that stands for each picture; 0 searches pixels.
+        seed: of the priors.
     """
 
     iterations: int
     learning_rate: float
     tv: float
     distance: Distance
+    prior_width: int = 0
+    seed: int = 0
 
 
 def search_pictures(
@@ -39,7 +44,8 @@ def search_pictures(
 ) -> Tensor:
     """Pictures ``(N, 3, H, W)`` in [0, 1] whose features come near ``target``.
 
-    Minimizes ``distance + tv * TV`` with Adam (AMSGrad), clipping to [0, 1] after each step. The pictures of a
+    Minimizes ``distance + tv * TV`` with Adam (AMSGrad), over pixels clipped to [0, 1] after each step or over the
+    weights of deep image priors (which ignore ``start``). The pictures of a
     batch do not influence one another: the loss is a sum over pictures, Adam is elementwise.
 
     Args:
@@ -49,21 +55,28 @@ def search_pictures(
         fmt: the wire format; None for float32 features (then ``distance`` is ``feature``).
         search: the schedule.
     """
-    pictures = start.clone().requires_grad_(True)
+    pixels = start.clone().requires_grad_(True)
+    height, width = start.shape[-2:]
+    priors = (
+        DeepPriors(len(start), (height, width), search.prior_width, search.seed) if search.prior_width else None
+    )
     scale = target.square().mean((1, 2, 3)).clamp_min(EPSILON)
-    optimizer = torch.optim.Adam([pictures], lr=search.learning_rate, amsgrad=True)
+    searched = list(priors.parameters()) if priors else [pixels]
+    optimizer = torch.optim.Adam(searched, lr=search.learning_rate, amsgrad=True)
     for step in range(search.iterations):
         fall = 0.5 * (1 + math.cos(math.pi * step / search.iterations))
         optimizer.param_groups[0]["lr"] = search.learning_rate * (0.1 + 0.9 * fall)
+        pictures = priors() if priors else pixels
         gap = distance_to_codes(network(pictures), target, fmt, search.distance)
         loss = (gap / scale).sum()
         if search.tv:
             loss = loss + search.tv * total_variation(pictures).sum()
-        (pictures.grad,) = torch.autograd.grad(loss, pictures)
+        for one, slope in zip(searched, torch.autograd.grad(loss, searched), strict=True):
+            one.grad = slope
         optimizer.step()
         with torch.no_grad():
-            pictures.clamp_(0.0, 1.0)
-    return pictures.detach()
+            pixels.clamp_(0.0, 1.0)
+    return (priors() if priors else pixels).detach()
 
 
 def distance_to_codes(feature: Tensor, target: Tensor, fmt: WireFormat | None, distance: Distance) -> Tensor:

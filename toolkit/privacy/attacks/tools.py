@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from toolkit.errors import AttackError
+from toolkit.privacy.codes import Pairs
 from toolkit.wire import WireFormat
 
 Network = Callable[[Tensor], Tensor]
@@ -22,12 +23,14 @@ class Tools:
         cloud: the cloud half with its weights, features to embeddings ``(N, D)``; differentiable.
         fmt: the wire format; None for float32 features.
         identities: of the adversary's own pictures, by row, where it knows them.
+        pretraining: pairs of synthetic pictures and their codes, where the adversary made some.
     """
 
     edge: Network | None = None
     cloud: Network | None = None
     fmt: WireFormat | None = None
     identities: Sequence[str] | None = None
+    pretraining: Pairs | None = None
 
     def need_edge(self, who: str) -> Network:
         """The edge half.

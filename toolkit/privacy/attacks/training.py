@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from toolkit.errors import ArtifactError, AttackError
+from toolkit.privacy.attacks.critic import Game, load_optimizer, optimizer_tensors, strip
 from toolkit.privacy.codes import Indices, Pairs
 from toolkit.privacy.similarity import compare, ssim_tensor
 from toolkit.progress import track
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 VALIDATION_PAIRS = 256
 WARM_UP = 0.15
 CLIP = 1.0
+QUIET = 0.25  # share of a cycle before the critic has a say
+CRITIC_RATE = 4e-4
+ANNOUNCED = 2000  # steps from which on a training says beforehand how long it will take
 
 
 class TrainingPlan(BaseModel):
@@ -45,6 +49,8 @@ class TrainingPlan(BaseModel):
     weight_decay: float
     ssim_weight: float
     ssim_crop: int
+    adversarial_weight: float = 0.0
+    perceptual_weight: float = 0.0
     precision: str
     checkpoint_seconds: float
     tag: str = ""
@@ -91,6 +97,8 @@ class DecoderTraining:
         self.records: list[tuple[int, float, float]] = []
         self.best: dict[str, Tensor] = {}
         self._epoch: tuple[int, Indices] | None = None
+        playing = plan.adversarial_weight or plan.perceptual_weight
+        self.game = Game(plan.seed, CRITIC_RATE, self.device) if playing else None
 
     def run(self, folder: Path | None, title: str) -> Outcome:
         """Train, or go on from the checkpoint in ``folder``.
@@ -101,6 +109,8 @@ class DecoderTraining:
         path = folder / "training.safetensors" if folder else None
         if path:
             self._load(path)
+        if not self.step and sum(self.plan.cycles()) >= ANNOUNCED:
+            self._announce(title)
         saved = time.monotonic()
         converged: bool | None = None
         ends = np.cumsum(self.plan.cycles()).tolist()
@@ -120,6 +130,20 @@ class DecoderTraining:
             converged = None if not self.plan.doublings else False
         return self._finish(converged, ends)
 
+    def _announce(self, title: str) -> None:
+        """Say how long the training will take, from two steps that are taken back."""
+        before = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
+        game = {k: v.detach().clone() for k, v in self.game.state().items()} if self.game else {}
+        per_step = self.time_step()
+        first, most = (per_step * steps / 60 for steps in (self.plan.steps, sum(self.plan.cycles())))
+        logger.info("%s: about %.0f min for the first cycle, at most %.0f min in all", title, first, most)
+        self.module.load_state_dict(before)
+        self.optimizer.state.clear()
+        if self.game:
+            self.game.load(game)
+            self.game.optimizer.state.clear()
+        self.step = 0
+
     def time_step(self) -> float:
         """Seconds of one step, measured on the second of two; the module's weights change."""
         self._advance(0, 0, self.plan.steps)
@@ -137,6 +161,10 @@ class DecoderTraining:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
             guess = self.module(x)
         loss = self._loss(guess.float(), target, step)
+        if self.game and step - start >= (end - start) * QUIET:
+            weights = self.plan.adversarial_weight, self.plan.perceptual_weight
+            self.game.learn(guess.float(), target)
+            loss = loss + self.game.loss(guess.float(), target, *weights)
         if not math.isfinite(loss.item()):
             raise AttackError(f"the decoder's loss is not finite at step {step}; lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
@@ -214,12 +242,12 @@ class DecoderTraining:
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{k}": v.contiguous() for k, v in self.module.state_dict().items()}
         tensors |= {f"best.{k}": v.contiguous() for k, v in self.best.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in state.items()}
+        tensors |= optimizer_tensors(self.optimizer, "optimizer.")
+        tensors |= self.game.state() if self.game else {}
         meta = {"step": str(self.step), "records": json.dumps(self.records), "identity": self._identity()}
         partial = path.with_name(path.name + ".partial")
         try:
-            save_file({k: v.detach().clone() for k, v in tensors.items()}, partial, metadata=meta)
+            save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, partial, metadata=meta)
         except SafetensorError as error:
             partial.unlink(missing_ok=True)
             raise ArtifactError(
@@ -240,14 +268,11 @@ class DecoderTraining:
         except SafetensorError as error:
             logger.warning("%s cannot be read (%s): training starts anew", path.name, error)
             return
-        self.module.load_state_dict(_strip(tensors, "model."))
-        self.best = _strip(tensors, "best.")
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in _strip(tensors, "optimizer.").items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.module.load_state_dict(strip(tensors, "model."))
+        self.best = strip(tensors, "best.")
+        load_optimizer(self.optimizer, strip(tensors, "optimizer."))
+        if self.game:
+            self.game.load(tensors)
         self.step = int(meta["step"])
         self.records = [(int(s), float(a), float(b)) for s, a, b in json.loads(meta["records"])]
 
@@ -258,7 +283,3 @@ def one_cycle(progress: float) -> float:
         return 0.1 + 0.9 * progress / WARM_UP
     fall = (progress - WARM_UP) / (1 - WARM_UP)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, fall)))
-
-
-def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}

@@ -27,7 +27,10 @@ class WhiteBoxSettings(AttackerSettings):
 
     Attributes:
         iterations: Adam steps a picture; He et al. take 500 for shallow cuts and 5000 for deep ones.
-        learning_rate: of Adam, on pixels in [0, 1].
+        learning_rate: of Adam, on pixels in [0, 1] or on the prior's weights.
+        parameterization: ``pixels``, or ``deep_prior``: an untrained network for each picture (stronger where the
+            codes say little, and slower).
+        prior_width: channels of that network.
         tv: candidates for the weight of the total variation; chosen on validation pictures.
         distance: ``cell`` (zero inside the quantization cell), ``straight_through`` (weaker) or ``feature``.
         start: ``grey`` (paper) or the ``mean`` of the attacker's own pictures.
@@ -38,6 +41,8 @@ class WhiteBoxSettings(AttackerSettings):
     kind: Literal["white_box"] = "white_box"
     iterations: int = Field(default=500, ge=1)
     learning_rate: float = Field(default=0.03, gt=0)
+    parameterization: Literal["pixels", "deep_prior"] = "pixels"
+    prior_width: int = Field(default=24, ge=4)
     tv: tuple[float, ...] = Field(default=(0.0, 0.03, 0.3, 3.0), min_length=1)
     distance: Distance = "cell"
     start: Literal["grey", "mean"] = "mean"
@@ -54,7 +59,7 @@ class WhiteBox(Attack):
     """
 
     kind = "white_box"
-    reference = "He, Zhang, Lee, ACSAC 2019, section 3.2 (rMLE); the distance to the quantization cell is ours"
+    reference = "He, Zhang, Lee, ACSAC 2019, section 3.2 (rMLE); cell distance ours; prior: Ulyanov et al. 2018"
     knowledge = Knowledge(edge_weights=True, edge_queries=True, architecture=True, own_pictures=True)
     settings_type: ClassVar[type[AttackerSettings]] = WhiteBoxSettings
 
@@ -118,7 +123,9 @@ class WhiteBox(Attack):
     def _search(self, features: Floats, tv: float, iterations: int) -> Floats:
         target = torch.from_numpy(features)
         start = self._start.expand(len(target), -1, -1, -1).contiguous()
-        search = Search(iterations, self.settings.learning_rate, tv, self.settings.distance)
+        options = self.settings
+        width = options.prior_width if options.parameterization == "deep_prior" else 0
+        search = Search(iterations, options.learning_rate, tv, options.distance, width, options.seed)
         found: Floats = search_pictures(self._edge, target, start, self._fmt, search).permute(0, 2, 3, 1).numpy()
         return found
 

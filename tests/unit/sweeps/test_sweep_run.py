@@ -1,0 +1,94 @@
+import json
+import logging
+
+import pytest
+
+from tests.unit.sweeps.mini import L1, mini
+from toolkit.errors import ArtifactError
+from toolkit.sweeps.folders import Sweep
+from toolkit.sweeps.report import front, write_report
+from toolkit.sweeps.settings import SweepSettings
+from toolkit.sweeps.table import collect
+from toolkit.sweeps.times import Remaining
+from toolkit.sweeps.worker import run_local, unmade
+
+METHODS = {"dense": {}, "l1": L1, "patrol": {"prune": "masks"}, "device": {"wire": "embedding"}}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    sweep = Sweep.open(
+        tmp_path_factory.mktemp("sweep") / "mini", SweepSettings.model_validate(mini(methods=METHODS))
+    )
+    times = {}
+    run_local(sweep, 1, lambda unit, seconds: times.update({unit.name: seconds}))
+    return sweep, times
+
+
+def test_every_unit_is_made_once_and_not_again(finished, caplog):
+    sweep, times = finished
+    assert set(times) == {unit.name for unit in sweep.units}
+    assert unmade(sweep) == {}
+    with caplog.at_level(logging.INFO):
+        run_local(Sweep.read(sweep.root), 1, lambda unit, seconds: pytest.fail(f"{unit.name} made again"))
+
+
+def test_rows_hold_the_methods_within_the_budget(finished):
+    rows = {row.method: row for row in collect(finished[0])}
+    assert list(rows) == list(METHODS)
+    assert rows["dense"].map_change is None and rows["dense"].budget is None
+    for method in ("l1", "patrol"):
+        assert rows[method].macs <= rows[method].budget < rows["dense"].macs
+        change = rows[method].map_change
+        assert change.value == pytest.approx(rows[method].map.value - rows["dense"].map.value)
+        assert change.low <= change.value <= change.high
+        leak = rows[method].ssim_change.value
+        assert leak == pytest.approx(rows[method].ssim.value - rows["dense"].ssim.value)
+    assert rows["device"].macs > rows["dense"].macs
+    assert rows["device"].bytes_raw == 64
+    assert all(row.converged == 0 for row in rows.values()), "screening does not test convergence"
+
+
+def test_report_names_every_method_and_draws_the_front(finished):
+    table, plot = write_report(finished[0])
+    text = table.read_text()
+    assert all(f"| {name} |" in text for name in METHODS)
+    assert "Convergence of the attackers was not tested" in text
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+    rows = json.loads((finished[0].root / "table.json").read_text())
+    assert [row["method"] for row in rows] == list(METHODS)
+
+
+def test_front_leaves_out_what_another_row_beats(finished):
+    rows = collect(finished[0])
+    best = front(rows)
+    assert max(rows, key=lambda row: row.map.value) in best
+    assert min(rows, key=lambda row: row.ssim.value) in best
+
+
+def test_a_job_that_fails_does_not_stop_the_others(tmp_path, finished):
+    methods = METHODS | {"tight": {"prune": "masks", "set": {"model": {"cut": "layer1.1"}}}}
+    body = mini(methods={name: methods[name] for name in ("dense", "tight", "device")}, budget=0.001)
+    sweep = Sweep.open(finished[0].root, SweepSettings.model_validate(body))
+    run_local(sweep, 1)
+    reasons = unmade(sweep)
+    assert list(reasons) == ["jobs/tight-seed0"]
+    assert "budget" in reasons["jobs/tight-seed0"] or "ratio" in reasons["jobs/tight-seed0"]
+    assert [row.method for row in collect(sweep)] == ["dense", "device"]
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="holds no sweep"):
+        Sweep.read(tmp_path)
+
+
+def test_an_empty_sweep_has_no_table(tmp_path):
+    sweep = Sweep.open(tmp_path, SweepSettings.model_validate(mini()))
+    with pytest.raises(ArtifactError, match="no job"):
+        collect(sweep)
+
+
+def test_what_is_left_follows_the_real_times():
+    left = Remaining({"a": 10.0, "b": 10.0, "c": 20.0})
+    assert left.done("a", 20.0) == (2, pytest.approx(60.0))
+    assert left.done("b", 20.0) == (1, pytest.approx(40.0))

@@ -1,0 +1,114 @@
+"""Several processes train one network (torchrun): each takes a share of every batch's identities.
+
+Gradients of network, masks and decoders are averaged, weighted by the share, so that all processes hold the same
+weights after every step. Batches and their augmentation are those of one process; what differs is batch
+normalization and the mining of triplets, which see one share at a time, so the result is the same within noise.
+Rank 0 writes the states and the log; the folder must be one that all processes see.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from toolkit.errors import SettingsError
+from toolkit.patrol.data import Batch
+
+logger = logging.getLogger(__name__)
+
+
+def join(backend: str | None = None) -> None:
+    """Join the group that torchrun made; nothing when this process was started alone or has joined already.
+
+    Args:
+        backend: ``gloo`` or ``nccl``; None takes nccl where there is a GPU.
+    """
+    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"))
+    logger.info("process %d of %d", rank() + 1, size())
+
+
+def size() -> int:
+    """Processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if size() > 1:
+        dist.barrier()
+
+
+def share_of(batch: Batch) -> Batch:
+    """The rows of this process: every size-th identity of the batch.
+
+    Raises:
+        SettingsError: fewer than two identities a process, which leaves triplets without negatives.
+    """
+    if size() == 1:
+        return batch
+    identities = batch.labels.unique()
+    if len(identities) < 2 * size():
+        raise SettingsError(
+            f"a batch of {len(identities)} identities is too small for {size()} processes; set train.identities "
+            f"to at least {2 * size()} or start fewer"
+        )
+    mine = torch.isin(batch.labels, identities[rank() :: size()])
+    rows = mine.nonzero().flatten()
+    weight = len(rows) * size() / len(batch.labels)
+    return Batch(
+        batch.pictures[rows], batch.labels[rows], batch.indices[rows.numpy()], batch.epoch, batch.step, weight
+    )
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], weight: float) -> None:
+    """Mean over all processes of the gradients, each times its weight; one message for all of them."""
+    if size() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients]) * (weight / size())
+    dist.all_reduce(flat)
+    _write_back(flat, gradients)
+
+
+@torch.no_grad()
+def average_buffers(module: nn.Module) -> None:
+    """Mean over all processes of the running statistics."""
+    buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+    if size() == 1 or not buffers:
+        return
+    flat = torch.cat([buffer.flatten() for buffer in buffers]) / size()
+    dist.all_reduce(flat)
+    _write_back(flat, buffers)
+
+
+def everywhere(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set in every process."""
+    if size() == 1:
+        return flag
+    value = torch.tensor(float(flag), device=device)
+    dist.all_reduce(value, dist.ReduceOp.MIN)
+    return bool(value > 0)
+
+
+@torch.no_grad()
+def _write_back(flat: Tensor, targets: list[Tensor]) -> None:
+    start = 0
+    for target in targets:
+        target.copy_(flat[start : start + target.numel()].view_as(target))
+        start += target.numel()

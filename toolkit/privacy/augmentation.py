@@ -1,0 +1,88 @@
+"""More pairs from the attacker's own pictures: changed before they are encoded, as an attacker would do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from toolkit.arrays import create_array
+from toolkit.privacy.codes import Array, Part, Pictures, WireCodes
+from toolkit.progress import track
+
+if TYPE_CHECKING:
+    from toolkit.privacy.suite import AttackData
+
+BATCH = 64
+SHIFT, LIGHT, CONTRAST, TINT = 0.06, 0.12, 0.2, 0.06
+Change = Callable[[Pictures, int], Pictures]
+
+
+def mirror(pictures: Pictures, first: int) -> Pictures:
+    """Mirror images ``(n, H, W, 3)``."""
+    return np.ascontiguousarray(pictures[:, :, ::-1])
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Pictures moved, relit and perhaps mirrored at random.
+
+    Attributes:
+        seed: of all copies.
+        copy: number of this copy; each gets other changes.
+    """
+
+    seed: int
+    copy: int
+
+    def __call__(self, pictures: Pictures, first: int) -> Pictures:
+        """Pictures ``(n, H, W, 3)``; ``first`` is the number of the first one, which decides its change."""
+        return np.stack([self._one(picture, first + i) for i, picture in enumerate(pictures)])
+
+    def _one(self, picture: Pictures, number: int) -> Pictures:
+        random = np.random.default_rng((self.seed, self.copy, number))
+        height, width = picture.shape[:2]
+        down, right = random.uniform(-SHIFT, SHIFT, 2) * (height, width)
+        move = np.array([[1, 0, round(right)], [0, 1, round(down)]], np.float32)
+        moved = cv2.warpAffine(picture, move, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        gain = 1 + random.uniform(-CONTRAST, CONTRAST) + random.uniform(-TINT, TINT, 3)
+        values = (moved / 255.0 - 0.5) * gain + 0.5 + random.uniform(-LIGHT, LIGHT)
+        changed = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+        return changed[:, ::-1] if random.random() < 0.5 else changed
+
+
+def changed_part(
+    data: AttackData, encode: Callable[[Pictures], Array], change: Change, path: Path, tag: str
+) -> Part:
+    """The training pictures of ``data``, changed and encoded; both are kept on disk and read as memory maps.
+
+    Args:
+        data: whose training pictures.
+        encode: the variant's edge half.
+        change: pictures and the number of the first one, to changed pictures.
+        path: start of the files' names.
+        tag: what stored files must have been made from.
+    """
+    files = [path.with_name(f"{path.name}_{kind}.npy") for kind in ("codes", "pictures")]
+    key = path.with_name(f"{path.name}.key")
+    rows = data.train
+    if not (key.exists() and key.read_text(encoding="utf-8") == tag and all(file.exists() for file in files)):
+        key.unlink(missing_ok=True)
+        codes: np.memmap | None = None
+        pictures = create_array(files[1], np.uint8, (len(rows), *data.pictures.shape[1:]))
+        for start in track(range(0, len(rows), BATCH), f"encoding {path.name} pictures"):
+            made = change(data.pictures[rows[start : start + BATCH]], start)
+            sent = np.asarray(encode(made))
+            if codes is None:
+                codes = create_array(files[0], sent.dtype, (len(rows), *sent.shape[1:]))
+            codes[start : start + len(made)], pictures[start : start + len(made)] = sent, made
+        pictures.flush()
+        if codes is not None:
+            codes.flush()
+        key.write_text(tag, encoding="utf-8")
+    stored, shown = (np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
+    return Part(WireCodes(stored, data.codes.step), shown, np.arange(len(stored)))

@@ -1,0 +1,136 @@
+"""The rows beside the anchors within the attack stage: embedding, shallow dense split, private noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.engines import open_engine
+from toolkit.engines.settings import RunSettings as OpenSettings
+from toolkit.errors import AttackError
+from toolkit.preprocess import to_input
+from toolkit.runs import CHECKPOINTS
+from toolkit.stages.base import Context
+from toolkit.stages.build import cloud_path, codes_of, deployed_variant, open_encoder, running_variants
+from toolkit.stages.data import RunData
+from toolkit.stages.export import WHOLE, load_network, wire_of
+from toolkit.stages.train import STEP_PICTURES
+from toolkit.variants import Variant
+
+if TYPE_CHECKING:
+    from toolkit.privacy.result import AttackResult
+    from toolkit.wire import WireFormat
+
+Encode = Callable[[NDArray[np.uint8]], NDArray[Any]]
+BATCH = 64
+
+
+def measure_references(
+    context: Context, data: RunData, splits: Any, results: dict[str, AttackResult], reference: Any
+) -> None:
+    """Attack what else could have been sent with the run's own attackers, and add the rows.
+
+    What the wire gives away beyond the embedding is told wherever the whole network is a variant of the run.
+
+    Args:
+        context: of the attack stage.
+        data: of the run.
+        splits: rows of both, as for the wire.
+        results: of the wire, by variant.
+        reference: scores of the strongest attack on the dense reference.
+    """
+    from toolkit.privacy.references import excess_metrics, reference_metrics
+
+    deployed, first = deployed_variant(context), running_variants(context)[0]
+    for name in context.settings.attack.rows():
+        variant = first if name == "shallow" else deployed
+        found = _attack(context, data, splits, name, variant, results[deployed])
+        if found is None:
+            continue
+        metrics = reference_metrics(name, found, context.machine, found.measurable(reference)[0])
+        if name == "embedding" and results[deployed].measurable(reference)[0]:
+            metrics += excess_metrics(results[deployed], found, context.machine)
+        for metric in metrics:
+            context.metrics.add(metric)
+    whole = next((key for key in results if Variant.from_key(key).network == WHOLE), None)
+    can_tell = results[deployed].measurable(reference)[0]
+    if whole is not None and can_tell and "embedding" not in context.settings.attack.rows():
+        for metric in excess_metrics(results[deployed], results[whole], context.machine):
+            context.metrics.add(metric)
+
+
+def _attack(
+    context: Context, data: RunData, splits: Any, name: str, variant: str, wire: AttackResult
+) -> AttackResult | None:
+    from toolkit.privacy.codes import encode_to_file
+    from toolkit.privacy.suite import attack_data, attack_variant
+
+    settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
+    folder = context.folder / CHECKPOINTS / f"reference-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_encoder(context, variant) as encoder:
+        made = _encoder(context, data, name, variant, encoder)
+        if made is None:
+            return None
+        encode, fmt = made
+        codes = encode_to_file(data.pictures, encode, folder / "codes.npy", BATCH)
+        source = attack_data(codes, data.pictures, splits, fmt, data.identities, encode)
+        result = attack_variant(source, settings, folder, variant, wire.anchors)
+    result.save(context.folder / f"reference-{name}")
+    return result
+
+
+def _encoder(
+    context: Context, data: RunData, name: str, variant: str, encoder: Encode
+) -> tuple[Encode, WireFormat | None] | None:
+    """Pictures to what is sent in this row, and its format (None: floats)."""
+    from toolkit.privacy.references import as_wire, noisy_encoder
+
+    network = Variant.from_key(variant).network
+    if name == "embedding":
+        threads = OpenSettings(threads=context.settings.thread_count())
+        cloud = open_engine(cloud_path(context, network), threads)
+        return lambda pictures: as_wire(cloud.run({"wire": encoder(pictures)})["embedding"]), None
+    if name == "noise":
+        fmt = wire_of(context, network)
+        sample = codes_of(context, variant)[data.rows["calibration"][:STEP_PICTURES]]
+        sigma = context.settings.attack.noise * float(np.asarray(sample, np.float32).std()) * fmt.step
+        return noisy_encoder(encoder, fmt, sigma, context.settings.seed), fmt
+    if context.settings.enter.kind == "onnx":
+        return None
+    return _shallow(context, data)
+
+
+def _shallow(context: Context, data: RunData) -> tuple[Encode, WireFormat]:
+    """The dense network behind an earlier block, quantized with as many bits as the run's wire."""
+    import torch
+
+    from toolkit.wire import WireFormat, choose_step, encode
+
+    net, own = load_network(context, "dense")
+    net.eval().requires_grad_(False)
+    names = [name for name, _ in net.edge_blocks()]
+    wanted = context.settings.attack.shallow_cut or names[(len(names) - 1) // 2]
+    if wanted not in names[:-1]:
+        raise AttackError(
+            f"attack.shallow_cut: {wanted!r} is no block before the cut; one of {', '.join(names[:-1])}"
+        )
+    blocks = [block for _, block in net.edge_blocks()][: names.index(wanted) + 1]
+
+    def feature(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            x = torch.from_numpy(to_input(pictures))
+            for block in blocks:
+                x = block(x)
+        values: NDArray[np.float32] = x.numpy()
+        return values
+
+    sample = feature(np.asarray(data.pictures[data.rows["calibration"][:STEP_PICTURES]]))
+    signed = bool(sample.min() < 0)
+    step = choose_step(sample, own.bits, signed)
+    channels, height, width = sample.shape[1:]
+    fmt = WireFormat(channels, height, width, own.bits, step, signed)
+    return lambda pictures: encode(feature(pictures), fmt), fmt

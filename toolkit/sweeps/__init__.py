@@ -1,0 +1,1 @@
+"""Sweeps: many networks trained and attacked as independent jobs, into one table."""

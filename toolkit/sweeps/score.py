@@ -1,0 +1,166 @@
+"""What a network is worth and what its wire leaks: re-identification, attackers, sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from toolkit.models.network import ReidNet
+from toolkit.patrol.objective import disturb
+from toolkit.preprocess import to_input
+from toolkit.privacy.anchors import Anchors
+from toolkit.privacy.codes import WireCodes, encode_to_file
+from toolkit.privacy.settings import AttackSettings
+from toolkit.privacy.suite import AttackData, attack_variant, suite_anchors
+from toolkit.reid.ranking import Ranking, evaluate
+from toolkit.stages.attack import AttackRows
+from toolkit.stages.data import RunData
+from toolkit.wire.codes import WireFormat, choose_step, decode, encode, entropy_bits
+
+BATCH = 64
+SCORES = "scores.json"
+Encode = Callable[[NDArray[np.uint8]], NDArray[np.int8]]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A network as a device, a wire and a server.
+
+    Attributes:
+        encode: uint8 pictures to codes as they are sent.
+        receive: codes to embeddings (N, D).
+        fmt: the wire.
+    """
+
+    encode: Encode
+    receive: Callable[[NDArray[np.int8]], NDArray[np.float32]]
+    fmt: WireFormat
+
+
+def feature_link(net: ReidNet, fmt: WireFormat, noise: float = 0.0, dropout: float = 0.0, seed: int = 0) -> Link:
+    """The cut's feature is sent, disturbed on the device as it was in training, drawn anew for every picture."""
+    generator = torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def send(pictures: NDArray[np.uint8]) -> NDArray[np.int8]:
+        feature = net.edge(_input(pictures)).float()
+        return encode(disturb(feature, noise * fmt.step, dropout, generator).numpy(), fmt)
+
+    @torch.no_grad()
+    def receive(codes: NDArray[np.int8]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = net.cloud(torch.from_numpy(decode(codes, fmt))).float().numpy()
+        return found
+
+    net.eval()
+    return Link(send, receive, fmt)
+
+
+def embedding_link(net: ReidNet, data: RunData, bits: int) -> Link:
+    """The whole network runs on the device; its embedding, quantized like a feature, is sent."""
+
+    @torch.no_grad()
+    def embed(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = net(_input(pictures)).float().numpy()[:, :, None, None]
+        return found
+
+    net.eval()
+    example = embed(np.asarray(data.pictures[data.rows["calibration"][:BATCH]]))
+    fmt = WireFormat(example.shape[1], 1, 1, bits, choose_step(example, bits, True), True)
+    return Link(lambda pictures: encode(embed(pictures), fmt), lambda codes: decode(codes, fmt)[:, :, 0, 0], fmt)
+
+
+def attack_data(link: Link, data: RunData, folder: Path) -> AttackData:
+    """All pictures with their codes, encoded once into ``folder``."""
+    path = folder / "codes.npy"
+    if path.exists():
+        codes: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    else:
+        codes = encode_to_file(data.pictures, link.encode, path, BATCH)
+    rows = AttackRows(data)
+    return AttackData(
+        codes=WireCodes.from_format(codes, link.fmt),
+        pictures=data.pictures,
+        identities=data.identities,
+        train=np.asarray(rows.attacker_train, np.int64),
+        validation=np.asarray(rows.attacker_validation, np.int64),
+        test=np.unique(np.asarray([*rows.query, *rows.gallery], np.int64)),
+        encode=link.encode,
+    )
+
+
+def make_anchors(link: Link, data: RunData, settings: AttackSettings, folder: Path) -> Anchors:
+    """The scale for all jobs of the sweep."""
+    return suite_anchors(attack_data(link, data, folder), settings, folder)
+
+
+def score(
+    link: Link, data: RunData, settings: AttackSettings, anchors: Anchors, folder: Path, work: Path, name: str
+) -> dict[str, Any]:
+    """Evaluate and attack; write ``scores.json`` and ``attack/`` into ``folder``.
+
+    Args:
+        link: the network.
+        data: pictures, splits, protocol.
+        settings: of the attackers.
+        anchors: of the sweep.
+        folder: for results.
+        work: for states of the attackers; a killed call goes on from there.
+        name: of the job.
+
+    Returns:
+        What ``scores.json`` holds.
+    """
+    own = attack_data(link, data, work)
+    codes = own.codes.values
+    test = data.test
+    received = [
+        link.receive(np.asarray(codes[test[start : start + BATCH]], np.int8))
+        for start in range(0, len(test), BATCH)
+    ]
+    ranking = rank(np.concatenate(received), data)
+    result = attack_variant(own, settings, work / "attack", name, anchors)
+    result.save(folder / "attack")
+    per_query = ranking.per_query
+    fmt = link.fmt
+    body = {
+        "map": ranking.map,
+        "rank1": ranking.rank(1),
+        "ap": per_query.ap.tolist(),
+        "hit1": per_query.hits(1).tolist(),
+        "query": per_query.query.tolist(),
+        "identity": per_query.identity.tolist(),
+        "wire": [fmt.channels, fmt.height, fmt.width],
+        "bits": fmt.bits,
+        "bytes_raw": fmt.channels * fmt.height * fmt.width * fmt.bits / 8,
+        "bytes_entropy": entropy_bits(np.asarray(codes[test], np.int8)) / 8,
+    }
+    (folder / SCORES).write_text(json.dumps(body) + "\n", encoding="utf-8")
+    return body
+
+
+def rank(embeddings: NDArray[np.float32], data: RunData) -> Ranking:
+    """Search of the test split; ``embeddings`` follow ``data.test``."""
+    query, gallery = (np.searchsorted(data.test, data.rows[name]) for name in ("query", "gallery"))
+    identities, cameras = (data.numbers(names, data.test) for names in (data.identities, data.cameras))
+    return evaluate(
+        embeddings[query],
+        embeddings[gallery],
+        identities[query],
+        identities[gallery],
+        cameras[query],
+        cameras[gallery],
+        data.protocol,
+        data.test[query],
+        data.test[gallery],
+    )
+
+
+def _input(pictures: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(to_input(pictures)).contiguous(memory_format=torch.channels_last)
