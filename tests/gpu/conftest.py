@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from tests.gpu.common import settings, sources
+from toolkit.engines import build_engine
 from toolkit.engines.driver import driver_problem
 from toolkit.engines.probe import probe
+from toolkit.errors import EngineError
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +48,17 @@ def known(models):
             return {**table[name], "picture": arrays["picture"], "wire": arrays["wire"]}
 
     return load
+
+
+@pytest.fixture(scope="session")
+def built(tensorrt, models, known, tmp_path_factory):
+    """(engine, name of its model) for each precision that this TensorRT builds; why, for one that it does not."""
+    folder = tmp_path_factory.mktemp("engines")
+    engines = {}
+    for precision, name in sources(tensorrt).items():
+        options = settings(tensorrt, known(name)["step"], precision=precision)
+        try:
+            engines[precision] = build_engine(models / f"{name}.onnx", folder / f"{precision}.plan", options), name
+        except EngineError as error:
+            engines[precision] = str(error)
+    return engines

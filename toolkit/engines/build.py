@@ -14,6 +14,7 @@ from toolkit.engines.driver import list_gpus
 from toolkit.engines.errors import EngineBuildError
 from toolkit.engines.layers.files import layers_path, write_information
 from toolkit.engines.ort import OrtEngine, open_session, specs_of
+from toolkit.engines.power_mode import power_mode
 from toolkit.engines.settings import BuildSettings, RunSettings
 from toolkit.engines.sidecar import Sidecar, sha256
 from toolkit.engines.trt_build import WIRE, build_plan
@@ -114,6 +115,7 @@ def _tensorrt(model: bytes, settings: BuildSettings) -> _Built:
     facts: dict[str, Any] = {
         "version": plan.version,
         "weights": settings.weights,
+        "workspace_mb": plan.workspace_mb,
         "emulated": plan.emulated,
         "typing": plan.typing,
         "wire_output": plan.wire_output,
@@ -127,6 +129,7 @@ def _tensorrt(model: bytes, settings: BuildSettings) -> _Built:
     if settings.engine == "tensorrt" and gpus:
         gpu = gpus[0]
         facts.update(device=gpu.name, compute_capability=gpu.compute_capability, sm_count=gpu.sm_count)
+        facts["power_mode"] = power_mode()
     if plan.peak_mib is not None:
         facts["build_host_mib"], facts["build_device_mib"] = plan.peak_mib
     return _Built(plan.data, facts, plan.layers)

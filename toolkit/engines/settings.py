@@ -20,12 +20,12 @@ class BuildSettings(BaseModel):
         precision: which kernels may be used. Strongly typed networks carry it themselves.
         typing: ``auto`` builds strongly typed where TensorRT can (form B), else with flags (form A).
         max_batch, typical_batch: largest and tuned-for batch of a dynamic batch.
-        workspace_mb: limit of TensorRT's scratch memory; None leaves it to TensorRT.
+        workspace_mb: limit of TensorRT's scratch memory; None takes half of the memory that is free.
         optimization_level: TensorRT's 0 to 5 (8.6 and later); None is its default, 3.
         tactics: ``no_external`` builds without cuBLAS and cuDNN; a tuple names the sources to use.
         timing_cache: file that is read before and written after the build, under a lock.
         tf32: let FP32 convolutions run as TF32 on Ampere and later; off, FP32 is FP32.
-        dla_core: run on this deep learning accelerator.
+        dla_core: run on this deep learning accelerator, in FP16, always with ``max_batch`` pictures.
         gpu_fallback: what the DLA cannot run goes to the GPU.
         wire_step: step of the wire; the float fallback of an INT8 output needs it.
         wire_output: ``codes`` INT8, ``float`` codes x step for the host to round, ``auto`` the first that builds.

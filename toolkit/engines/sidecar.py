@@ -28,6 +28,7 @@ class Sidecar(BaseModel):
         wire_output: ``codes``, or ``float`` when the host has to round; None when there is no wire output.
         wire_step: for rounding.
         weights: ``inside``, ``refittable`` or ``stripped``.
+        workspace_mb: limit of TensorRT's scratch memory; None left it to TensorRT.
         emulated: which module it stands in for on how many SMs; None for an engine that is what it is.
         options: the build settings and what was ignored of them.
         inputs, outputs: names, types, shapes.
@@ -54,6 +55,7 @@ class Sidecar(BaseModel):
     wire_output: Literal["codes", "float"] | None = None
     wire_step: float | None = None
     weights: Literal["inside", "refittable", "stripped"] = "inside"
+    workspace_mb: int | None = None
     emulated: dict[str, Any] | None = None
     options: dict[str, Any]
     ignored: tuple[str, ...] = ()

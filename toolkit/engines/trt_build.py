@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit.engines import trt_library
 from toolkit.engines.base import TensorSpec
+from toolkit.engines.cuda_driver import DriverBinding
 from toolkit.engines.driver import require_device
 from toolkit.engines.emulation import GreenContext, plan_emulation
 from toolkit.engines.errors import EngineBuildError, ModelRefusedError
@@ -38,6 +39,7 @@ class Plan:
         warnings: of the builder.
         layers: what the engine runs, the values of the inspector's JSON; None when the library did not say.
         peak_mib: peak of TensorRT's own allocators while building, (host, GPU); None when it did not say.
+        workspace_mb: TensorRT's limit of scratch memory.
         emulated: see :class:`toolkit.engines.emulation.Emulation`; None when it was built for the GPU as it is.
     """
 
@@ -51,6 +53,7 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     layers: dict[str, Any] | None = None
     peak_mib: tuple[int, int] | None = None
+    workspace_mb: int | None = None
     emulated: dict[str, Any] | None = None
 
 
@@ -71,6 +74,8 @@ def build_plan(model: bytes, settings: BuildSettings) -> Plan:
     trt = trt_library.load(settings.engine)
     if settings.engine == "tensorrt":
         require_device("to build a TensorRT engine")
+        if settings.workspace_mb is None:
+            settings = settings.model_copy(update={"workspace_mb": fitting_workspace_mb()})
     if settings.wire_output == "auto":
         try:
             return _build(trt, model, settings, "codes")
@@ -99,6 +104,19 @@ def _build_emulated(name: str, model: bytes, settings: BuildSettings) -> Plan:
         plan = build_plan(model, settings.model_copy(update=changes))
     plan.emulated = emulation.to_dict()
     return plan
+
+
+def fitting_workspace_mb(device: int = 0) -> int:
+    """Half of the GPU's free memory, in MiB: TensorRT's own choice is all of it, which kills builds on a Jetson.
+
+    Raises:
+        NoDeviceError: no driver or GPU.
+    """
+    binding = DriverBinding(device)
+    try:
+        return max(binding.memory_info()[0] >> 21, 16)
+    finally:
+        binding.close()
 
 
 def form_for(engine: EngineKind) -> Form:
@@ -152,6 +170,7 @@ def _build(trt: ModuleType, model: bytes, settings: BuildSettings, wire_output: 
         list(log.warnings),
         layers,
         log.peak_mib,
+        settings.workspace_mb,
     )
 
 

@@ -107,6 +107,13 @@ def _dla(trt: ModuleType, builder: Any, config: Any, settings: BuildSettings) ->
         raise EngineBuildError(
             f"no DLA core {settings.dla_core}, there are {builder.num_DLA_cores}; leave dla_core out"
         )
+    if settings.precision == "fp32":
+        raise EngineBuildError("a DLA computes in fp16 or int8 alone; set the precision, or leave dla_core out")
+    if settings.precision == "int8":
+        raise EngineBuildError(
+            "a DLA takes calibration scales and no Q/DQ nodes: build fp16 here, or int8 with trtexec and the "
+            "bundle's calibration.cache"
+        )
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = settings.dla_core
     if settings.gpu_fallback:
@@ -154,6 +161,9 @@ def add_profile(builder: Any, network: Any, config: Any, settings: BuildSettings
         if -1 in shape[1:]:
             raise EngineBuildError(f"{tensor.name} is {shape}: only the batch may be dynamic; export fixed sizes")
         dynamic = True
+        if settings.dla_core is not None:  # a DLA runs one shape
+            profile.set_shape(tensor.name, *[(settings.max_batch, *shape[1:])] * 3)
+            continue
         low, best, high = ((batch, *shape[1:]) for batch in (1, settings.typical_batch, settings.max_batch))
         profile.set_shape(tensor.name, low, best, high)
     if dynamic:

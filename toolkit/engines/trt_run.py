@@ -20,6 +20,7 @@ from toolkit.engines.cuda_graph import CudaGraph
 from toolkit.engines.driver import Gpu, require_device
 from toolkit.engines.emulation import Emulation
 from toolkit.engines.errors import EngineMismatchError
+from toolkit.engines.power_mode import warn_of_mode
 from toolkit.engines.settings import RunSettings
 from toolkit.engines.sidecar import Sidecar
 from toolkit.engines.trt_binding import TensorRTBinding, round_to_codes
@@ -67,6 +68,7 @@ class TensorRTEngine:
         self.gpu = require_device("to run a TensorRT engine", settings.device)
         trt = trt_library.load(sidecar.engine)
         check_place(sidecar, str(trt.__version__), self.gpu)
+        warn_of_mode(sidecar)
         self.emulation = Emulation.from_dict(sidecar.emulated) if sidecar.emulated else None
         sms = self.emulation.sms if self.emulation else None
         self._cuda = Cuda(settings.device, settings.cuda, sms)

@@ -92,6 +92,7 @@ _FAMILIES: dict[str, Kind] = {
     "size": Kind("", SIZE, "lower", exact=True),
     "latency": Kind("", SPEED, "lower"),
     "memory": Kind("", SPEED, "lower"),
+    "clock": Kind("", SPEED),
     "power": Kind("", SPEED, "lower"),
     "energy": Kind("", SPEED, "lower"),
     "leak": Kind("", PRIVACY, "lower", worst=True),

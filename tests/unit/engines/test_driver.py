@@ -42,6 +42,16 @@ def test_a_gpu_is_described_from_the_driver(standin):
 
 
 @needs_gcc
+def test_the_workspace_is_half_of_the_free_memory_and_no_context_is_left(standin):
+    done = run(
+        "import ctypes; from toolkit.engines.trt_build import fitting_workspace_mb; print(fitting_workspace_mb(),"
+        "ctypes.CDLL('libcuda.so.1').standin_contexts())",
+        standin,
+    )
+    assert done.stdout.strip() == "256 0", done.stderr
+
+
+@needs_gcc
 def test_a_missing_index_and_a_driver_without_gpu_are_named(standin):
     script = "from toolkit.engines.driver import require_device; require_device('to test', {})"
     assert "there is no GPU 3, the machine has 1" in run(script.format(3), standin).stderr

@@ -4,6 +4,7 @@ import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -180,6 +181,43 @@ def test_unknown_settings_are_noted_or_refused(tiny_path, tmp_path):
         build_engine(tiny_path, tmp_path / "b.plan", RTX.model_copy(update={"dla_core": 0}))
     with pytest.raises(ValueError, match="larger than max_batch"):
         BuildSettings(max_batch=1, typical_batch=2)
+
+
+@pytest.mark.parametrize("engine", ["tensorrt_rtx", "onnxruntime"])
+def test_uint8_pictures_and_int8_codes_are_inputs(tmp_path, engine):
+    node = helper.make_node
+    pictures = [
+        node("Cast", ["picture"], ["f"], to=TensorProto.FLOAT),
+        node("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
+        node("Relu", ["t"], ["out"]),
+    ]
+    codes = [node("DequantizeLinear", ["wire", "s", "z"], ["f"]), node("Relu", ["f"], ["out"])]
+    scale = [
+        helper.make_tensor("s", TensorProto.FLOAT, [], [0.1]),
+        helper.make_tensor("z", TensorProto.INT8, [], [0]),
+    ]
+    out = [("out", TensorProto.FLOAT, ["batch", 3, 8, 8])]
+    path = tmp_path / "in.onnx"
+    settings = BuildSettings(engine=engine)
+    path.write_bytes(graph_of(pictures, [("picture", TensorProto.UINT8, ["batch", 8, 8, 3])], out))
+    found = build_engine(path, tmp_path / "in.plan", settings).sidecar.inputs[0]
+    assert (found["dtype"], found["shape"]) == ("uint8", [-1, 8, 8, 3])
+    path.write_bytes(graph_of(codes, [("wire", TensorProto.INT8, ["batch", 3, 8, 8])], out, scale))
+    assert build_engine(path, tmp_path / "in.plan", settings).sidecar.inputs[0]["dtype"] == "int8"
+
+
+@pytest.mark.parametrize(("precision", "match"), [("fp32", "fp16 or int8 alone"), ("int8", "calibration scales")])
+def test_what_a_dla_does_not_run_is_refused(precision, match):
+    import tensorrt_rtx
+
+    from toolkit.engines.trt_config import _dla
+
+    with_dla = SimpleNamespace(num_DLA_cores=2)
+    settings = RTX.model_copy(update={"dla_core": 1, "precision": precision})
+    with pytest.raises(EngineBuildError, match=match):
+        _dla(tensorrt_rtx, with_dla, None, settings)
+    with pytest.raises(EngineBuildError, match="no DLA core 2, there are 2"):
+        _dla(tensorrt_rtx, with_dla, None, settings.model_copy(update={"dla_core": 2}))
 
 
 @no_gpu
