@@ -194,7 +194,8 @@ def table(body: dict[str, Any]) -> str:
         "",
         "The paper's numbers are on CIFAR-10 and MNIST with its own decoders; here vehicles and drawn digits at"
         " 32 x 32 are inverted by ours, on vehicles and drawings that no network has seen."
-        " What has to agree is the order.",
+        " What has to agree is the order. A target that classifies poorly is nearer to a random network;"
+        " `--target-steps` trains it longer.",
         "",
         "| network | cut | adversary | PSNR | SSIM | pictures | paper: PSNR | SSIM |",
         "|---|---|---|---:|---:|---:|---:|---:|",

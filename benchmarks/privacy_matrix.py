@@ -184,7 +184,7 @@ def table(body: dict[str, Any]) -> str:
         f"| cut | network | bits | {' | '.join(f'SSIM {a}' for a in labels)} | normalized SSIM (95 %) | R2 |",
         f"|---|---|---:|{'---:|' * (len(labels) + 2)}",
     ]
-    for key, cell in body["cells"].items():
+    for key, cell in sorted(body["cells"].items(), key=lambda item: _place(item[0])):
         cut, network, bits = key.split("/")
         scores = " | ".join(f"{cell['attackers'][label]['ssim']:.3f}" for label in labels)
         norm = cell["normalized_ssim"]
@@ -193,6 +193,12 @@ def table(body: dict[str, Any]) -> str:
     if not all(cell["trusted"] for cell in body["cells"].values()):
         lines += ["", "Not trusted: the screening attackers' convergence was not tested. A first look, no claim."]
     return "\n".join([*lines, ""])
+
+
+def _place(key: str) -> tuple[str, str, int]:
+    """Rows by cut, then network, then from many bits to few."""
+    cut, network, bits = key.split("/")
+    return cut, network, -int(bits)
 
 
 def _keep(path: Path, body: dict[str, Any]) -> None:
