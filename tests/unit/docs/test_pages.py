@@ -15,6 +15,7 @@ from tests.unit.docs.blocks import PAGES, ROOT, Block, blocks_of, commands
 from toolkit.cli import app
 from toolkit.commands.reference import command_tree, commands_markdown, walk
 from toolkit.settings import RunSettings
+from toolkit.sweeps.settings import SweepSettings, jobs_of
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 RUNNING = sorted({block.page for block in BLOCKS if block.mark})
@@ -100,6 +101,9 @@ def _check_extras(arguments: list[str]) -> None:
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=lambda block: block.name)
 def test_settings_in_the_text_are_settings(block: Block) -> None:
     body = yaml.safe_load(block.text)
+    if isinstance(body, dict) and "methods" in body:
+        jobs_of(SweepSettings.model_validate(body))
+        return
     if not isinstance(body, dict) or "limits" in body or not set(body) <= SECTIONS:
         assert isinstance(body, dict) and ("limits" in body or "jobs" in body), block.name
         return

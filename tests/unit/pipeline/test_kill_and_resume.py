@@ -92,7 +92,11 @@ def test_killed_run_ends_with_the_same_sha256(
 
 def test_interrupt_is_one_line_and_resumable(fleet, tmp_path):
     config, runs = write_config(tmp_path, data=fleet), tmp_path / "runs"
-    before = IN_DENSE_TRAINING.replace("SIGKILL", "SIGINT")
+    # A shell that starts the tests with & has them ignore the interrupt; their children inherit that.
+    listening = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's & ignores it
+    )
+    before = listening + IN_DENSE_TRAINING.replace("SIGKILL", "SIGINT")
     outcome = wait(start("train", config, "--runs", runs, before=before))
     assert outcome.code == 130
     assert outcome.lines[-1] == "interrupted; the same command goes on from here"
