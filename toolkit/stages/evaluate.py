@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from toolkit.stages.export import EDGE, exported, wire_of
 from toolkit.variants import Variant
 from toolkit.wire.codes import entropy_bits
 from toolkit.wire.frame import read_frame, write_frame
+
+if TYPE_CHECKING:
+    from toolkit.reid.ranking import Ranking
 
 RANKS = (1, 5)
 
@@ -41,24 +44,7 @@ class EvaluateStage(Stage):
         context.summary.update(map=round(best.map, 4), rank1=round(best.rank(1), 4), queries=best.valid)
 
     def _rank(self, context: Context, data: RunData, key: str) -> Any:
-        from toolkit.reid.ranking import evaluate
-
-        embeddings = self._embed(context, data, key)
-        rows = {name: np.searchsorted(data.test, data.rows[name]) for name in ("query", "gallery")}
-        identities, cameras = (data.numbers(names, data.test) for names in (data.identities, data.cameras))
-        query, gallery = rows["query"], rows["gallery"]
-        return evaluate(
-            embeddings[query],
-            embeddings[gallery],
-            identities[query],
-            identities[gallery],
-            cameras[query],
-            cameras[gallery],
-            data.protocol,
-            data.test[query],
-            data.test[gallery],
-            seed=context.settings.seed,
-        )
+        return rank_test(self._embed(context, data, key), data, context.settings.seed)
 
     def _embed(self, context: Context, data: RunData, key: str) -> NDArray[np.float32]:
         """Every test picture's codes go through a frame, as on the wire, and then through the cloud half."""
@@ -127,3 +113,23 @@ class EvaluateStage(Stage):
             protocol=ranking.protocol,
             split="test",
         )
+
+
+def rank_test(embeddings: NDArray[np.float32], data: RunData, seed: int = 0) -> Ranking:
+    """Search of the test split; ``embeddings`` (N, D) follow ``data.test``."""
+    from toolkit.reid.ranking import evaluate
+
+    query, gallery = (np.searchsorted(data.test, data.rows[name]) for name in ("query", "gallery"))
+    identities, cameras = (data.numbers(names, data.test) for names in (data.identities, data.cameras))
+    return evaluate(
+        embeddings[query],
+        embeddings[gallery],
+        identities[query],
+        identities[gallery],
+        cameras[query],
+        cameras[gallery],
+        data.protocol,
+        data.test[query],
+        data.test[gallery],
+        seed=seed,
+    )

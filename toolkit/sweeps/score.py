@@ -19,9 +19,9 @@ from toolkit.privacy.anchors import Anchors
 from toolkit.privacy.codes import WireCodes, encode_to_file
 from toolkit.privacy.settings import AttackSettings
 from toolkit.privacy.suite import AttackData, attack_variant, suite_anchors
-from toolkit.reid.ranking import Ranking, evaluate
 from toolkit.stages.attack import AttackRows
 from toolkit.stages.data import RunData
+from toolkit.stages.evaluate import rank_test
 from toolkit.wire.codes import WireFormat, choose_step, decode, encode, entropy_bits
 
 BATCH = 64
@@ -124,7 +124,7 @@ def score(
         link.receive(np.asarray(codes[test[start : start + BATCH]], np.int8))
         for start in range(0, len(test), BATCH)
     ]
-    ranking = rank(np.concatenate(received), data)
+    ranking = rank_test(np.concatenate(received), data)
     result = attack_variant(own, settings, work / "attack", name, anchors)
     result.save(folder / "attack")
     per_query = ranking.per_query
@@ -143,23 +143,6 @@ def score(
     }
     (folder / SCORES).write_text(json.dumps(body) + "\n", encoding="utf-8")
     return body
-
-
-def rank(embeddings: NDArray[np.float32], data: RunData) -> Ranking:
-    """Search of the test split; ``embeddings`` follow ``data.test``."""
-    query, gallery = (np.searchsorted(data.test, data.rows[name]) for name in ("query", "gallery"))
-    identities, cameras = (data.numbers(names, data.test) for names in (data.identities, data.cameras))
-    return evaluate(
-        embeddings[query],
-        embeddings[gallery],
-        identities[query],
-        identities[gallery],
-        cameras[query],
-        cameras[gallery],
-        data.protocol,
-        data.test[query],
-        data.test[gallery],
-    )
 
 
 def _input(pictures: NDArray[np.uint8]) -> torch.Tensor:
