@@ -41,7 +41,7 @@ def bundle(folder, shift=0):
 def test_an_engine_is_built_and_verified(tmp_path):
     root, out = bundle(tmp_path), tmp_path / "edge.engine"
     shown = runner.invoke(app, ["engine", str(root), "--out", str(out), "--engine", "onnxruntime", "--json"])
-    said = json.loads(shown.output)
+    said = json.loads(shown.stdout)
     assert said == {"path": str(out), "form": "a", "equal": 1.0, "within_one": 1.0}
     assert Sidecar.load(out).engine == "onnxruntime" and out.is_file()
     shown = runner.invoke(app, ["engine", str(root), "--out", str(out), "--engine", "onnxruntime", "--form", "b"])
@@ -83,10 +83,10 @@ def test_an_engine_is_timed(tmp_path):
     root, out = bundle(tmp_path), tmp_path / "edge.engine"
     build_bundled(root, out, "onnxruntime")
     words = ["engine-times", str(root), "--engine", str(out), "--seconds", "0.2"]
-    said = json.loads(runner.invoke(app, [*words, "--json"]).output)
+    said = json.loads(runner.invoke(app, [*words, "--json"]).stdout)
     assert len(said["times_ms"]) >= 100 and min(said["times_ms"]) > 0
     assert said["protocol"].startswith("CPU") and "without transfers" in said["protocol"]
-    shown = runner.invoke(app, words).output
+    shown = runner.invoke(app, words).stdout
     assert shown.startswith("p50 ") and "batch 1" in shown
     out.write_bytes(out.read_bytes() + b"!")
     with pytest.raises(EngineMismatchError):
