@@ -53,7 +53,8 @@ def test_a_sweep_on_two_nodes_survives_a_killed_worker(tmp_path, two_nodes, monk
     assert set(manifest["stages"]) == {"job"}
 
 
-def test_no_cluster_is_said_in_one_line(tmp_path):
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "localhost:99999"])
+def test_no_cluster_is_said_in_one_line(tmp_path, address):
     sweep = Sweep.open(tmp_path, SweepSettings.model_validate(mini()))
-    with pytest.raises(SettingsError, match="no Ray cluster at"):
-        cluster.run_on_ray(sweep, "127.0.0.1:1")
+    with pytest.raises(SettingsError, match=f"no Ray cluster at {address} "):
+        cluster.run_on_ray(sweep, address)

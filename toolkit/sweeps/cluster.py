@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from toolkit.sweeps.worker import Report, failed, forget_failures, make_noted, u
 logger = logging.getLogger(__name__)
 RESTARTS = 3  # of one unit
 PAUSE = 5.0
+CONNECT_SECONDS = 10.0
 
 
 def run_on_ray(sweep: Sweep, address: str, report: Report | None = None) -> None:
@@ -34,6 +37,7 @@ def run_on_ray(sweep: Sweep, address: str, report: Report | None = None) -> None
     forget_failures(sweep)
     begun = not ray.is_initialized()
     if begun:
+        _knock(address)
         try:
             ray.init(address=address, log_to_driver=False, configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -46,6 +50,17 @@ def run_on_ray(sweep: Sweep, address: str, report: Report | None = None) -> None
     finally:
         if begun:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Whether anything listens at ``[ray://]HOST:PORT``; Ray itself would try for minutes."""
+    match = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if match is None:
+        return
+    try:
+        socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise SettingsError(f"no Ray cluster at {address} ({error}); start one with: ray start --head") from error
 
 
 def _drive(ray: Any, sweep: Sweep, report: Report | None) -> None:
