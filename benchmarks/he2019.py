@@ -34,6 +34,7 @@ from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.whitebox import WhiteBox, WhiteBoxSettings
 from toolkit.privacy.codes import Pairs, Part, WireCodes
 from toolkit.privacy.similarity import compare, psnr_of_mse
+from toolkit.runs import write_atomic
 
 # PSNR in dB and SSIM as printed in the paper (tables of sections 4 to 6; same training set for the black box).
 PAPER = {
@@ -237,9 +238,7 @@ def verdicts(body: dict[str, Any]) -> list[tuple[str, bool]]:
 
 def _keep(path: Path, body: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_atomic(path, json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from toolkit.privacy.anchors import Anchors
 from toolkit.privacy.attacks.inverse_network import InverseNetworkSettings
 from toolkit.privacy.attacks.ridge import RidgeSettings
 from toolkit.privacy.suite import AttackSettings, attack_data, attack_variant
+from toolkit.runs import write_atomic
 from toolkit.surgery import rebuild
 from toolkit.wire import WireFormat, choose_step, encode
 
@@ -203,9 +204,7 @@ def _place(key: str) -> tuple[str, str, int]:
 
 def _keep(path: Path, body: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_atomic(path, json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":
