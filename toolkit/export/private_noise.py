@@ -24,9 +24,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from toolkit.errors import ModelError
 from toolkit.export.wire_ends import BATCH, WIRE
-from toolkit.wire import WireFormat
+from toolkit.wire import NOISE, WireFormat
 
-NOISE = "noise"
 SIGNAL = "wire.signal"
 
 

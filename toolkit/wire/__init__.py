@@ -14,10 +14,11 @@ from toolkit.wire.errors import (
 )
 from toolkit.wire.frame import Frame, frame_size, read_frame, write_frame
 from toolkit.wire.packing import pack, packed_size, unpack
-from toolkit.wire.private_noise import standard_normal
+from toolkit.wire.private_noise import NOISE, standard_normal
 from toolkit.wire.tensors import decode_tensor, encode_tensor, quantize_ste
 
 __all__ = [
+    "NOISE",
     "Frame",
     "FrameChecksumError",
     "FrameFormatError",

@@ -14,6 +14,8 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
+NOISE = "noise"
+"""Name of the edge half's second input."""
 WORD = 8  # bytes of a random number
 MANTISSA = 53
 
