@@ -169,12 +169,14 @@ def log_likelihoods(fmt: WireFormat, sigma: float) -> Values:
 
 def _likelihoods(signal: Array, sent: Array, table: Values, low: int) -> Values:
     """``(draws, V, V)``: what each transmission of each variant says for each variant."""
-    known, seen = signal.reshape(len(signal), -1), sent.reshape(*sent.shape[:2], -1)
+    known = signal.reshape(len(signal), -1)
     where = (known != known[:1]).any(0)
-    known, seen = (values[..., where].astype(np.int64) - low for values in (known, seen))
-    scores = np.empty((*seen.shape[:2], len(known)))
-    for guess, codes in enumerate(known):
-        scores[:, :, guess] = table[codes, seen].sum(-1)
+    known = known[:, where].astype(np.int64) - low
+    scores = np.empty((len(sent), len(known), len(known)))
+    for draw, codes in enumerate(sent):  # one at a time: all of them would be large
+        seen = codes.reshape(len(codes), -1)[:, where].astype(np.int64) - low
+        for guess, means in enumerate(known):
+            scores[draw, :, guess] = table[means, seen].sum(-1)
     return scores
 
 
@@ -183,11 +185,15 @@ def _likeness(
 ) -> list[Values]:
     """``(groups, V, V)`` for each number of frames: likeness of averaged reconstructions to the variants."""
     where = (pictures != pictures[:1]).any((0, 3))
-    expected = reconstruct(signal).astype(np.float64)[:, where].reshape(len(signal), -1).mean(0)
-    seen = np.stack([reconstruct(codes).astype(np.float64)[:, where].reshape(len(codes), -1) for codes in sent])
-    known = pictures.astype(np.float64)[:, where].reshape(len(pictures), -1)
-    known = known - known.mean(0)
-    likeness = (seen - expected) @ known.T - 0.5 * (known**2).sum(1)
+
+    def part(shown: Pictures) -> Values:
+        return np.asarray(shown[:, where].reshape(len(shown), -1), np.float64)
+
+    expected = part(reconstruct(signal)).mean(0)
+    known = part(pictures) - part(pictures).mean(0)
+    size = 0.5 * (known**2).sum(1)
+    # least squares are linear in what is seen, so averaging the likeness averages the pictures
+    likeness = np.stack([(part(reconstruct(codes)) - expected) @ known.T - size for codes in sent])
     return [_grouped(likeness, count).mean(1) for count in frames]
 
 
