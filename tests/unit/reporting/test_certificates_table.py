@@ -1,4 +1,4 @@
-"""The table of certificates: one row a content, variant and number of frames, and nothing of it in the path table."""
+"""The table of certificates: a row for each content, variant and number of frames; none in the path table."""
 
 from tests.unit.reporting.factory import INT8, SLIM, VARIANTS
 from toolkit.metrics import Metric, MetricSet
