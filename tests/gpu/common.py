@@ -4,6 +4,8 @@ from toolkit.engines import BuildSettings, form_for
 
 # Share of codes equal to ONNX Runtime's, and the largest difference in codes, for each precision.
 BOUNDS = {"fp32": (0.99, 1), "fp16": (0.90, 2), "int8": (0.85, 3)}
+NOISE = 1.5  # steps of private noise
+PRIVATE = "private-"  # before the name of the same model with private noise
 
 
 def settings(kind, step, **changes):

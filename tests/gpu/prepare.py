@@ -15,9 +15,11 @@ import onnx
 import torch
 
 from calibration import quantize
+from tests.gpu.common import NOISE, PRIVATE
 from toolkit.datasets.fleet import FleetSettings, draw_scene, render
 from toolkit.export import ExportSettings, export_halves
 from toolkit.export.parity import in_batches, runner
+from toolkit.export.private_noise import attach_private_noise
 from toolkit.models.architecture import Architecture
 from toolkit.models.network import build_network
 from toolkit.preprocess import Preprocess, to_input
@@ -61,6 +63,8 @@ def main() -> None:
         codes = in_batches(runner(onnx.load_from_string(data)), inputs[:16], BATCH)
         np.savez(folder / f"{name}.npz", picture=inputs[:16], wire=codes)
         table[name] = {"step": fmt.step, "high": fmt.high}
+        noisy = attach_private_noise(onnx.load_from_string(data), fmt, NOISE)
+        (folder / f"{PRIVATE}{name}.onnx").write_bytes(noisy.SerializeToString())
     (folder / "models.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     print(f"{len(table)} models in {folder}")
 
