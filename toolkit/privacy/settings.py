@@ -60,7 +60,8 @@ class AttackSettings(BaseModel):
         certificate_scenes: counterfactual scenes per content of the synthetic fleet; 0 leaves certificates out.
         references: rows beside the anchors; None for the preset's own (all with ``headline``, else none).
         shallow_cut: block behind which the shallow dense split cuts; empty for the middle of the edge half.
-        noise: standard deviation of the row with private noise, in units of the codes' own.
+        noise: standard deviation of the row with private noise, in units of the codes' own; a wire that has noise
+            (``wire.noise``) is attacked as it is, without that row.
         lpips: safetensors file with AlexNet's and LPIPS's weights, for LPIPS beside the other measures.
         bounds: Lipschitz constants, singular values and the null-space bound of the float edge half; None leaves
             them out.
