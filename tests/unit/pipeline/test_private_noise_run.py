@@ -25,9 +25,8 @@ DENSE, SLIM, INT8, WHOLE = (
     "whole-fp32-float-w8-onnxruntime",
 )
 LESS = (
-    "--set", "attack.attackers=[{kind: ridge}]", "--set", "attack.leaks=null", "--set", "attack.seeds=1",
-    "--set", "attack.references=[noise]", "--set", "attack.augmented=1", "--set", "attack.bounds=null",
-    "--set", "attack.synthetic=0", "--set", "attack.certificate_scenes=2",
+    "--set", "attack.leaks=null", "--set", "attack.seeds=1", "--set", "attack.references=[noise]",
+    "--set", "attack.bounds=null", "--set", "attack.synthetic=0", "--set", "attack.certificate_scenes=2",
 )  # fmt: skip
 
 
