@@ -37,7 +37,7 @@ class AttackStage(Stage):
     """The same attackers with the same budget on the codes of every variant that runs here."""
 
     name = "attack"
-    version = 3
+    version = 4
     sections = ("attack",)
     inputs = ("data", "export", "build")
 
