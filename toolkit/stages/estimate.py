@@ -114,18 +114,20 @@ def attack_seconds(settings: RunSettings) -> tuple[float, float]:
     import torch
 
     from toolkit.privacy.attacks.decoders import build_attack_decoder
+    from toolkit.privacy.attacks.imitation import ImitationSettings
     from toolkit.privacy.attacks.inverse_network import InverseNetworkSettings
 
     size = (settings.picture.height, settings.picture.width)
     shape = _wire_shape(settings)
     seconds = floor = 0.0
-    for attacker in settings.attack.chosen():
+    for chosen in settings.attack.chosen():
+        attacker = chosen.decoder if isinstance(chosen, ImitationSettings) else chosen
         if not isinstance(attacker, InverseNetworkSettings):
             seconds += OTHER_ATTACKER_SECONDS
             continue
         decoder = build_attack_decoder(attacker.decoder, *shape, size)
         pair = _timed(decoder, torch.zeros(BATCH, *shape), attacker.precision) * WINDOWED_SSIM / BATCH
-        seconds += pair * attacker.batch * attacker.steps * 2**attacker.doublings
+        seconds += pair * attacker.batch * attacker.most_steps()
         floor = max(floor, pair * attacker.batch * attacker.steps * FLOOR_SHARE)
     return seconds, floor
 
