@@ -250,11 +250,14 @@ def _grid(context: Context, data: RunData, attacks: dict[str, Any]) -> Any:
 def _wire(context: Context) -> tuple[Any, ...]:
     from toolkit.reporting.input import Fact
 
+    variants = context.read_json("build", VARIANTS)["variants"]
+    noise = {row["network"]: row["noise"] for row in variants if "noise" in row}
     facts = []
     for network in networks_of(context)[0]:
         fmt = wire_of(context, network)
         shape = f"{fmt.channels} x {fmt.height} x {fmt.width}"
         note = f"{fmt.bits} bits, step {fmt.step:.6g}, codes {fmt.low} to {fmt.high}"
+        note += f", private noise of {noise[network]:g} steps" if network in noise else ""
         facts.append(Fact(f"{network} wire", shape, note))
     return tuple(facts)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from targets.jetson.catalogue import device_of
+from targets.jetson.predictor import predict
 from toolkit.models.architecture import Architecture
 from toolkit.models.groups import find_groups
 from toolkit.models.masks import MaskSet
@@ -37,7 +39,8 @@ class Made:
         fmt: its wire.
         plan: what was removed.
         curves: of its phases.
-        edge: cost of the edge half: macs, parameters, activation_bytes, and the budget in macs where there is one.
+        edge: cost of the edge half: macs, parameters, activation_bytes, the budget in macs where there is one, and
+            ``latency_ms`` with ``latency_low_ms`` and ``latency_high_ms`` where a device is named.
     """
 
     net: ReidNet
@@ -90,7 +93,10 @@ def make_network(job: Job, dense: ReidNet, data: RunData, preprocess: Preprocess
         pictures = defended_data(data, settings, preprocess, held)
         history = finetune(net, pictures, fmt, settings, folder / "finetune", validation(data, held))
         curves["finetune"] = history.curves
-    return Made(net.eval(), fmt, plan, curves, _device_cost(net, example, job.wire) | budget)
+    edge = _device_cost(net, example, job.wire) | budget
+    if job.device is not None and job.wire == "feature":
+        edge |= predicted_latency(net, (example.shape[2], example.shape[3]), job.device)
+    return Made(net.eval(), fmt, plan, curves, edge)
 
 
 def _device_cost(net: ReidNet, example: torch.Tensor, wire: str) -> dict[str, float]:
@@ -103,6 +109,13 @@ def _device_cost(net: ReidNet, example: torch.Tensor, wire: str) -> dict[str, fl
         "parameters": found.parameters - head,
         "activation_bytes": found.activation_bytes - written,
     }
+
+
+def predicted_latency(net: ReidNet, picture_size: tuple[int, int], device: str) -> dict[str, float]:
+    """Of the edge half in FP16 on a Jetson, without transfers: predicted, with its 90 % interval."""
+    module, mode = device_of(device)
+    found = predict(read_edge_layers(net, picture_size).graph, module, mode, "fp16").latency_ms
+    return {"latency_ms": found.value, "latency_low_ms": found.low, "latency_high_ms": found.high}
 
 
 def recut(net: ReidNet, cut: str) -> ReidNet:

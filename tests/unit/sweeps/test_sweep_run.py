@@ -5,6 +5,7 @@ import pytest
 
 from tests.unit.sweeps.mini import L1, mini
 from toolkit.errors import ArtifactError
+from toolkit.metrics import MetricSet
 from toolkit.sweeps.folders import Sweep
 from toolkit.sweeps.report import front, write_report
 from toolkit.sweeps.settings import SweepSettings
@@ -18,7 +19,8 @@ METHODS = {"dense": {}, "l1": L1, "patrol": {"prune": "masks"}, "device": {"wire
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     sweep = Sweep.open(
-        tmp_path_factory.mktemp("sweep") / "mini", SweepSettings.model_validate(mini(methods=METHODS))
+        tmp_path_factory.mktemp("sweep") / "mini",
+        SweepSettings.model_validate(mini(methods=METHODS, evidence={"device": "orin-nano-8gb@15W"})),
     )
     times = {}
     run_local(sweep, 1, lambda unit, seconds: times.update({unit.name: seconds}))
@@ -57,6 +59,28 @@ def test_report_names_every_method_and_draws_the_front(finished):
     assert plot.read_bytes()[:4] == b"\x89PNG"
     rows = json.loads((finished[0].root / "table.json").read_text())
     assert [row["method"] for row in rows] == list(METHODS)
+
+
+def test_every_job_says_what_is_read_by_name(finished):
+    sweep, _ = finished
+    for row in collect(sweep):
+        assert set(row.leaks) == {"background", "camera"}, "the recogniser may read anything here"
+        assert -1 <= row.leaks["camera"].above.value <= 1
+        assert row.background is not None
+        assert set(row.limits) == {"macs", "parameters", "activation_bytes", "wire_bytes", "latency_ms"}
+    folder = sweep.root / "jobs" / "dense-seed0" / "job"
+    names = {metric.name for metric in MetricSet.load(folder / "metrics.json")}
+    assert {"leak.camera", "leak.background", "leak.background.ssim"} <= names
+    assert not (folder / "leaks-wire.npy").exists(), "reconstructions are not kept"
+
+
+def test_latency_is_predicted_for_the_halves_that_send_a_feature(finished):
+    rows = {row.method: row for row in collect(finished[0])}
+    assert rows["device"].latency_ms is None
+    for method in ("dense", "patrol"):
+        value, low, high = rows[method].latency_ms
+        assert low <= value <= high
+    assert "predicted latency" in write_report(finished[0])[0].read_text()
 
 
 def test_front_leaves_out_what_another_row_beats(finished):
