@@ -9,7 +9,7 @@ task keeps; only content that changes from picture to picture counts as a leak.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -58,6 +58,8 @@ class LeakResult:
         regions: number of test regions.
         required: accuracy on originals that makes the others worth reporting.
         per_picture: the content changes from picture to picture, so it is a leak and no identity evidence.
+        hits: by source, whether each test region was read right, for paired comparisons of variants.
+        owners: identity of each test region.
     """
 
     name: str
@@ -66,6 +68,8 @@ class LeakResult:
     regions: int
     required: float
     per_picture: bool
+    hits: dict[str, tuple[bool, ...]] = field(default_factory=dict)
+    owners: tuple[str, ...] = ()
 
     @property
     def reportable(self) -> bool:
@@ -188,6 +192,8 @@ class LeakProbe:
             regions=len(test),
             required=self.settings.required,
             per_picture=self.content.per_picture,
+            hits={source: tuple(bool(hit) for hit in hits) for source, hits in scores.items()},
+            owners=tuple(self._owners),
         )
 
     def _trained(self, read: Reader) -> Values:

@@ -21,7 +21,7 @@ from toolkit.stages.data import RunData
 if TYPE_CHECKING:
     from toolkit.privacy.attacks.base import Attack
     from toolkit.privacy.contents import NamedContent
-    from toolkit.privacy.leaks import LeakProbe
+    from toolkit.privacy.leaks import LeakProbe, LeakResult
     from toolkit.privacy.patches import Reader
     from toolkit.privacy.result import AttackResult
     from toolkit.privacy.suite import AttackData
@@ -56,16 +56,22 @@ class LeakStudy:
         settings = options.model_copy(
             update={"recogniser": options.recogniser.model_copy(update={"seed": context.settings.seed})}
         )
-        self.probes: list[LeakProbe] = [
-            LeakProbe(content, data.identities, train, self.test, picture_reader(data.pictures), settings)
-            for content in track(self._contents(), "recognisers of originals")
-        ]
+        self.probes: list[LeakProbe] = []
+        for content in track(self._contents(), "recognisers of originals"):
+            sides = [np.isin(content.regions.rows, rows).any() for rows in (train, self.test)]
+            if not all(sides):
+                logger.info("leak of the %s is left out: only one side of the split shows it", content.name)
+                continue
+            read = picture_reader(data.pictures)
+            self.probes.append(LeakProbe(content, data.identities, train, self.test, read, settings))
         for probe in self.probes:
             if not probe.readable:
                 logger.info("leak of the %s is not reported: originals cannot be read", probe.content.name)
 
-    def measure(self, key: str, result: AttackResult, source: AttackData, attack: Attack | None) -> None:
-        """Leaks of one variant, into the metrics and ``leaks.json``.
+    def measure(
+        self, key: str, result: AttackResult, source: AttackData, attack: Attack | None
+    ) -> list[LeakResult]:
+        """Leaks of one variant, into the metrics and ``leaks.json``; the same as results, region by region.
 
         Args:
             key: of the variant.
@@ -86,10 +92,11 @@ class LeakStudy:
         for leak in found:
             for metric in leak.metrics(key, self.context.machine, suite):
                 self.context.metrics.add(metric)
-        self.context.write_json(f"{key}/leaks.json", [asdict(leak) for leak in found])
+        self.context.write_json(f"{key}/leaks.json", [_without_regions(leak) for leak in found])
         if attack is not None and background is not None:
             self._outside(key, f"{suite}: {attack.name}", shown[attack.name], *background)
         path.unlink(missing_ok=True)
+        return found
 
     def _contents(self) -> list[NamedContent]:
         from toolkit.privacy.contents import fleet_contents, labelled_contents
@@ -159,6 +166,10 @@ class LeakStudy:
             self.context.measure(
                 f"{family}.background.{name}", found.value, interval=(found.low, found.high), **fields
             )
+
+
+def _without_regions(leak: LeakResult) -> dict[str, Any]:
+    return {name: value for name, value in asdict(leak).items() if name not in ("hits", "owners")}
 
 
 def readable_attacker(result: AttackResult) -> str | None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from targets.jetson.catalogue import device_of
+from targets.jetson.predictor import predict
 from toolkit.models.architecture import Architecture
 from toolkit.models.groups import find_groups
 from toolkit.models.masks import MaskSet
 from toolkit.models.network import ReidNet, build_network
+from toolkit.patrol.budgets import new_masks, slacks
 from toolkit.patrol.cost import edge_cost, share_of_split
 from toolkit.patrol.settings import PatrolSettings
 from toolkit.patrol.training import finetune, train_dense, train_patrol
@@ -37,7 +41,8 @@ class Made:
         fmt: its wire.
         plan: what was removed.
         curves: of its phases.
-        edge: cost of the edge half: macs, parameters, activation_bytes, and the budget in macs where there is one.
+        edge: cost of the edge half: macs, parameters, activation_bytes, the budget in macs where there is one, and
+            ``latency_ms`` with ``latency_low_ms`` and ``latency_high_ms`` where a device is named.
     """
 
     net: ReidNet
@@ -74,6 +79,7 @@ def make_network(job: Job, dense: ReidNet, data: RunData, preprocess: Preprocess
     Raises:
         TrainingError: no mask can meet the budget, or the loss became NaN or infinite.
     """
+    teacher = copy.deepcopy(dense) if job.settings.slim.finetune.distill else None  # training is in place
     net = recut(dense, job.settings.model.cut)
     example = torch.zeros(1, 3, *data.pictures.shape[1:3])
     fmt = wire_format(net, data, job.settings.wire.bits)
@@ -88,9 +94,12 @@ def make_network(job: Job, dense: ReidNet, data: RunData, preprocess: Preprocess
     if settings.train.epochs:
         held = held_out(data, job.settings, finetuning=True)
         pictures = defended_data(data, settings, preprocess, held)
-        history = finetune(net, pictures, fmt, settings, folder / "finetune", validation(data, held))
+        history = finetune(net, pictures, fmt, settings, folder / "finetune", validation(data, held), teacher)
         curves["finetune"] = history.curves
-    return Made(net.eval(), fmt, plan, curves, _device_cost(net, example, job.wire) | budget)
+    edge = _device_cost(net, example, job.wire) | budget
+    if job.device is not None and job.wire == "feature":
+        edge |= predicted_latency(net, (example.shape[2], example.shape[3]), job.device)
+    return Made(net.eval(), fmt, plan, curves, edge)
 
 
 def _device_cost(net: ReidNet, example: torch.Tensor, wire: str) -> dict[str, float]:
@@ -103,6 +112,13 @@ def _device_cost(net: ReidNet, example: torch.Tensor, wire: str) -> dict[str, fl
         "parameters": found.parameters - head,
         "activation_bytes": found.activation_bytes - written,
     }
+
+
+def predicted_latency(net: ReidNet, picture_size: tuple[int, int], device: str) -> dict[str, float]:
+    """Of the edge half in FP16 on a Jetson, without transfers: predicted, with its 90 % interval."""
+    module, mode = device_of(device)
+    found = predict(read_edge_layers(net, picture_size).graph, module, mode, "fp16").latency_ms
+    return {"latency_ms": found.value, "latency_low_ms": found.low, "latency_high_ms": found.high}
 
 
 def recut(net: ReidNet, cut: str) -> ReidNet:
@@ -137,8 +153,10 @@ def _pruned(
     values: dict[str, torch.Tensor] = {}
     slim = job.settings.slim
     if job.prune == "masks":
-        settings = aligned(seeded(_budgeted(job.settings.patrol, share), job.settings.seed + 1), slim.plan)
-        masks = MaskSet(find_groups(net, example))
+        settings = aligned(
+            seeded(_budgeted(job.settings.patrol, job.budget, share), job.settings.seed + 1), slim.plan
+        )
+        masks = new_masks(net, example, settings.masks)
         held = held_out(data, job.settings)
         pictures = defended_data(data, settings, preprocess, held)
         validate = validation(data, held)
@@ -151,11 +169,19 @@ def _pruned(
     wanted = slim.model_copy(update={"source": job.prune, "scores": scores})
     loss = loss_on(data) if scores.criterion == "taylor" and job.prune == "scores" else None
     plan, found = make_plan(net, values, wanted, slim.plan, example, loss)
-    return apply_plan(net, found, plan, example, slim.plan.borders), plan, curves
+    result = apply_plan(net, found, plan, example, slim.plan.borders)
+    if job.prune == "masks" and settings.masks is not None:
+        for slack in slacks(net, result, settings.masks, example):
+            slack.check()
+    return result, plan, curves
 
 
-def _budgeted(settings: PatrolSettings, share: float | None) -> PatrolSettings:
+def _budgeted(settings: PatrolSettings, budget: str | float | None, share: float | None) -> PatrolSettings:
+    """The sweep's budget, in MACs unless the method names other costs of the split."""
     if settings.masks is None or share is None:
         return settings
-    masks = settings.masks.model_copy(update={"ratio": share, "as_split": None, "budget": "macs"})
+    changes: dict[str, Any] = {"ratio": share, "as_split": None, "budget": "macs"}
+    if settings.masks.budgets and isinstance(budget, str):
+        changes = {"as_split": budget}
+    masks = settings.masks.model_copy(update=changes)
     return settings.model_copy(update={"masks": masks})

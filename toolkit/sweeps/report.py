@@ -7,7 +7,8 @@ from pathlib import Path
 
 from toolkit.optional import require
 from toolkit.sweeps.folders import Sweep
-from toolkit.sweeps.table import Row, Value, collect, write_rows
+from toolkit.sweeps.sections import evidence, text
+from toolkit.sweeps.table import Group, Row, collect_groups, write_rows
 
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000", "#994f00")
 COLUMNS = (
@@ -18,17 +19,19 @@ COLUMNS = (
 
 def write_report(sweep: Sweep) -> tuple[Path, Path]:
     """Write ``table.md``, ``table.json`` and ``pareto.png`` of what is finished; paths of table and plot."""
-    rows = collect(sweep)
+    groups = collect_groups(sweep)
+    rows = [entry.row for group in groups for entry in group.entries]
     write_rows(rows, sweep.root / "table.json")
     table = sweep.root / "table.md"
-    table.write_text(to_markdown(sweep, rows), encoding="utf-8")
+    table.write_text(to_markdown(sweep, groups), encoding="utf-8")
     plot = sweep.root / "pareto.png"
     plot_rows(rows, plot)
     return table, plot
 
 
-def to_markdown(sweep: Sweep, rows: Sequence[Row]) -> str:
-    """Rows in the order of the methods, one table for every point of the axes."""
+def to_markdown(sweep: Sweep, groups: Sequence[Group]) -> str:
+    """Rows in the order of the methods, one table for every point of the axes, and what they prove."""
+    rows = [entry.row for group in groups for entry in group.entries]
     seeds = sorted({row.seeds for row in rows})
     reference = sweep.settings.reference
     lines = [
@@ -44,7 +47,7 @@ def to_markdown(sweep: Sweep, rows: Sequence[Row]) -> str:
         lines += ["", *([f"## {title}", ""] if title else [])]
         lines += ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
         lines += [_line(row) for row in rows if tuple(row.point.items()) == point]
-    lines += ["", *_opinions(rows), *_notes(rows)]
+    lines += ["", *evidence(groups, sweep.settings.evidence), *_notes(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -52,47 +55,17 @@ def _line(row: Row) -> str:
     over = " (over)" if row.budget is not None and row.macs > row.budget * 1.0001 else ""
     cells = (
         row.method,
-        _text(row.map),
-        _text(row.rank1),
-        _text(row.map_change, sign=True),
+        text(row.map),
+        text(row.rank1),
+        text(row.map_change, sign=True),
         f"{row.macs / 1e6:.2f} M{over}",
         f"{row.bytes_raw:,.0f} B",
         f"{row.bytes_entropy:,.0f} B",
-        _text(row.r2),
-        _text(row.ssim),
-        _text(row.ssim_change, sign=True),
+        text(row.r2),
+        text(row.ssim),
+        text(row.ssim_change, sign=True),
     )
     return "| " + " | ".join(cells) + " |"
-
-
-def _opinions(rows: Sequence[Row]) -> list[str]:
-    """The training adversary against the independent attacker, and what is above the embedding."""
-    lines = []
-    judged = [row for row in rows if row.opinion is not None]
-    if judged:
-        lines += [
-            "| method | R² of the training adversary | R² of the independent attacker | gap |",
-            "|---|---:|---:|---:|",
-        ]
-        for row in judged:
-            gap = row.r2.value - (row.opinion or 0.0)
-            lines.append(f"| {_named(row)} | {row.opinion:.3f} | {row.r2.value:.3f} | {gap:+.3f} |")
-        lines += [
-            "",
-            "The training adversary is judged on augmented training pictures, the attacker on test pictures.",
-            "",
-        ]
-    above = [row for row in rows if row.excess is not None]
-    if above:
-        lines += ["| method | normalized SSIM above the embedding's |", "|---|---:|"]
-        lines += [f"| {_named(row)} | {row.excess:+.3f} |" for row in above]
-        lines += [""]
-    return lines
-
-
-def _named(row: Row) -> str:
-    point = ", ".join(f"{name} {value}" for name, value in row.point.items())
-    return f"{row.method}, {point}" if point else row.method
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -116,13 +89,6 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 def _count(seeds: Sequence[int]) -> str:
     return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-
-
-def _text(value: Value | None, sign: bool = False) -> str:
-    if value is None:
-        return ""
-    form = "+.3f" if sign else ".3f"
-    return f"{value.value:{form}} ({value.low:{form}} to {value.high:{form}})"
 
 
 def front(rows: Sequence[Row]) -> list[Row]:

@@ -19,9 +19,12 @@ from toolkit.privacy.anchors import Anchors
 from toolkit.privacy.codes import WireCodes, encode_to_file
 from toolkit.privacy.settings import AttackSettings
 from toolkit.privacy.suite import AttackData, attack_variant, suite_anchors
+from toolkit.runs import CHECKPOINTS
 from toolkit.stages.attack import AttackRows
+from toolkit.stages.base import Context
 from toolkit.stages.data import RunData
 from toolkit.stages.evaluate import rank_test
+from toolkit.sweeps.leaks import measure_leaks
 from toolkit.wire.codes import WireFormat, choose_step, decode, encode, entropy_bits
 
 BATCH = 64
@@ -101,22 +104,22 @@ def make_anchors(link: Link, data: RunData, settings: AttackSettings, folder: Pa
 
 
 def score(
-    link: Link, data: RunData, settings: AttackSettings, anchors: Anchors, folder: Path, work: Path, name: str
+    link: Link, data: RunData, settings: AttackSettings, anchors: Anchors, context: Context, name: str
 ) -> dict[str, Any]:
-    """Evaluate and attack; write ``scores.json`` and ``attack/`` into ``folder``.
+    """Evaluate, attack, read by name; write ``scores.json``, ``attack/`` and ``leaks.json`` into the job's folder.
 
     Args:
         link: the network.
         data: pictures, splits, protocol.
         settings: of the attackers.
         anchors: of the sweep.
-        folder: for results.
-        work: for states of the attackers; a killed call goes on from there.
+        context: of the job; states of the attackers lie in its folder, and a killed call goes on from there.
         name: of the job.
 
     Returns:
         What ``scores.json`` holds.
     """
+    folder, work = context.folder, context.folder / CHECKPOINTS
     own = attack_data(link, data, work)
     codes = own.codes.values
     test = data.test
@@ -127,6 +130,7 @@ def score(
     ranking = rank_test(np.concatenate(received), data)
     result = attack_variant(own, settings, work / "attack", name, anchors)
     result.save(folder / "attack")
+    measure_leaks(context, data, own, result, settings, work / "attack")
     per_query = ranking.per_query
     fmt = link.fmt
     body = {

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from toolkit.errors import SettingsError
+from toolkit.patrol.settings import LatencyBudget
 from toolkit.settings import RunSettings
 from toolkit.settings_file import apply_change, checked, read_body, settings_error
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Prune = Literal["none", "masks", "scores"]
+Role = Literal["baseline", "form", "end"]
 
 
 class _Section(BaseModel):
@@ -32,12 +34,46 @@ class MethodSettings(_Section):
             importance, ``none`` removes nothing. All are followed by ``slim.finetune``.
         wire: ``feature`` sends the cut's feature; ``embedding`` runs the whole network on the device and sends the
             embedding.
+        role: what the target's verdict takes it for: a ``form`` of the method, a ``baseline``, or an ``end``
+            point, which sends the embedding. By default masks make a form, an embedding on the wire an end.
         set: what differs from ``base``, as in a run's YAML.
     """
 
     prune: Prune = "none"
     wire: Literal["feature", "embedding"] = "feature"
+    role: Role | None = None
     set: dict[str, Any] = {}
+
+    def taken_for(self) -> Role:
+        """The role, the default resolved."""
+        return self.role or (
+            "end" if self.wire == "embedding" else "form" if self.prune == "masks" else "baseline"
+        )
+
+
+class EvidenceSettings(_Section):
+    """How rows are compared at one utility or one rate.
+
+    Attributes:
+        map_tolerance: a row counts as one at the same mAP when it is at most this far away.
+        rate_tolerance: a row counts as one at the same rate when its coded bytes differ by at most this share.
+        map_loss: that the target allows, one-sided 95 % bound.
+        leakage: share of the best baseline's that the target allows.
+        device: Jetson module (``orin-nano-8gb@15W``) for which the edge half's latency is predicted.
+    """
+
+    map_tolerance: float = Field(default=0.01, gt=0, lt=1)
+    rate_tolerance: float = Field(default=0.1, gt=0, lt=1)
+    map_loss: float = Field(default=0.01, gt=0, lt=1)
+    leakage: float = Field(default=0.5, gt=0, lt=1)
+    device: str | None = None
+
+    @field_validator("device")
+    @classmethod
+    def _predictable(cls, device: str | None) -> str | None:
+        if device is not None:
+            LatencyBudget(device=device, max_ms=1.0)
+        return device
 
 
 class SweepSettings(_Section):
@@ -53,6 +89,7 @@ class SweepSettings(_Section):
         reference: the method that the others are compared with.
         threads: of one job.
         data_seed: of the splits, the same for all jobs.
+        evidence: how rows are compared; changes no job.
     """
 
     name: str = Field(pattern=NAME, max_length=80)
@@ -63,6 +100,7 @@ class SweepSettings(_Section):
     reference: str = "dense"
     threads: int = Field(default=1, ge=1, le=256)
     data_seed: int = Field(default=0, ge=0, lt=2**31)
+    evidence: EvidenceSettings = EvidenceSettings()
 
     @model_validator(mode="after")
     def _complete(self) -> SweepSettings:
@@ -85,6 +123,9 @@ class Job:
         settings: of the run.
         prune, wire: of the method.
         budget: see :class:`SweepSettings`; None where nothing is pruned.
+        limit: the sweep's budget at this point, which the cost of every job is held against.
+        device: see :class:`EvidenceSettings`.
+        role: of the method.
     """
 
     id: str
@@ -94,6 +135,9 @@ class Job:
     prune: Prune
     wire: str
     budget: str | float | None
+    limit: str | float | None = None
+    device: str | None = None
+    role: Role = "baseline"
 
     @property
     def group(self) -> tuple[tuple[str, Any], ...]:
@@ -175,7 +219,16 @@ def _job(sweep: SweepSettings, name: str, method: MethodSettings, point: dict[st
     except ValidationError as error:
         raise SettingsError(f"{where}: {settings_error(error, RunSettings)}") from error
     return Job(
-        identity, name, point, settings, method.prune, method.wire, budget if method.prune != "none" else None
+        id=identity,
+        method=name,
+        point=point,
+        settings=settings,
+        prune=method.prune,
+        wire=method.wire,
+        budget=budget if method.prune != "none" else None,
+        limit=budget,
+        device=sweep.evidence.device,
+        role=method.taken_for(),
     )
 
 

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.errors import ArtifactError
 from toolkit.privacy.anchors import r_squared
-from toolkit.privacy.result import AttackResult
-from toolkit.privacy.statistics import estimate, mean
-from toolkit.sweeps.folders import Sweep, read_json
-from toolkit.sweeps.score import SCORES
-from toolkit.sweeps.settings import Job
-
-Floats = NDArray[np.float64]
-LAST_STEPS = 20
+from toolkit.sweeps.folders import Sweep
+from toolkit.sweeps.intervals import Value, average, resampled
+from toolkit.sweeps.limits import limits
+from toolkit.sweeps.paired import above_chance, ap, averaged, paired, ssim
+from toolkit.sweeps.samples import Samples, load_samples
+from toolkit.sweeps.settings import Role
 
 
 @dataclass(frozen=True)
-class Value:
-    """A number with its 95 % interval over identities."""
+class Leak:
+    """How well one content can be read.
 
-    value: float
-    low: float
-    high: float
+    Attributes:
+        above: accuracy above chance, from the source that gives most, averaged over seeds.
+        chance: of always guessing the most frequent class.
+        per_picture: it changes from picture to picture; else it is evidence of the identity.
+    """
+
+    above: Value
+    chance: float
+    per_picture: bool
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,15 @@ class Row:
         trusted, converged: parts of the seeds whose attackers are.
         map_spread, ssim_spread: standard deviation over seeds, 0 with one.
         attackers: labels of the worst attackers.
-        opinion: R2 that the training adversary last had of itself; None without one, or with another loss.
+        opinion: R2 that the training adversary last had of itself; None without one, or where it was not noted.
         excess: normalized SSIM above that of the row that sends the embedding; None where no row does.
+        role: what the verdict takes the method for.
+        leaks: by content; absent where the job did not ask or the recogniser cannot read originals.
+        unread: contents whose recogniser cannot read originals.
+        background: SSIM outside the vehicle above what the mean picture reaches there; None where nobody asked.
+        limits: costs of the shallow dense split that the budget names, by name (``toolkit.sweeps.limits``).
+        latency_ms: predicted (value, low, high) of the edge half on the sweep's device; None without one.
+        r2_excess, leak_excess: as ``excess``, for R2 and for the contents.
     """
 
     method: str
@@ -73,6 +84,14 @@ class Row:
     attackers: tuple[str, ...]
     opinion: float | None = None
     excess: float | None = None
+    role: Role = "baseline"
+    leaks: dict[str, Leak] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    background: float | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+    latency_ms: tuple[float, float, float] | None = None
+    r2_excess: float | None = None
+    leak_excess: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -80,20 +99,30 @@ class Row:
 
 
 @dataclass(frozen=True)
-class _Samples:
-    """One job's numbers by query and by picture."""
+class Entry:
+    """A row with the jobs behind it."""
 
-    job: Job
-    body: dict[str, Any]
-    edge: dict[str, float]
-    attack: AttackResult
-    curves: dict[str, dict[str, list[tuple[int, float]]]]
+    row: Row
+    samples: tuple[Samples, ...]
 
-    @property
-    def ssim(self) -> Floats:
-        """Normalized SSIM a picture of the worst attacker."""
-        floor = self.attack.anchors.floor_ssim
-        return np.asarray((self.attack.worst("ssim").values("ssim") - floor) / (1 - floor))
+
+@dataclass(frozen=True)
+class Group:
+    """All methods at one point of the axes.
+
+    Attributes:
+        point: the axes' values without the seed.
+        entries: the methods in the sweep's order.
+        reference: name of the method that others are compared with.
+    """
+
+    point: tuple[tuple[str, Any], ...]
+    entries: tuple[Entry, ...]
+    reference: str
+
+    def entry(self, method: str) -> Entry | None:
+        """A method's entry; None where it has no finished job here."""
+        return next((entry for entry in self.entries if entry.row.method == method), None)
 
 
 def collect(sweep: Sweep) -> list[Row]:
@@ -102,121 +131,124 @@ def collect(sweep: Sweep) -> list[Row]:
     Raises:
         ArtifactError: no job is finished.
     """
-    found = [_load(sweep, unit.name, unit.job) for unit in sweep.units if unit.job and sweep.is_done(unit)]
+    return [entry.row for group in collect_groups(sweep) for entry in group.entries]
+
+
+def collect_groups(sweep: Sweep) -> list[Group]:
+    """The rows with the jobs behind them, for paired comparisons (errors as :func:`collect`)."""
+    found = [load_samples(sweep, unit) for unit in sweep.units if unit.job and sweep.is_done(unit)]
     if not found:
         raise ArtifactError(f"no job of {sweep.root} is finished; run patrol-edge sweep")
-    groups: dict[tuple[Any, ...], dict[str, list[_Samples]]] = {}
+    groups: dict[tuple[Any, ...], dict[str, list[Samples]]] = {}
     for item in found:
         groups.setdefault(item.job.group, {}).setdefault(item.job.method, []).append(item)
-    rows = []
-    for methods in groups.values():
-        reference = methods.get(sweep.settings.reference, [])
-        rows += _with_excess([_row(samples, reference) for samples in methods.values()], methods)
-    return rows
+    name = sweep.settings.reference
+    return [_group(point, methods, name) for point, methods in groups.items()]
 
 
-def _with_excess(rows: list[Row], methods: dict[str, list[_Samples]]) -> list[Row]:
+def _group(point: tuple[Any, ...], methods: dict[str, list[Samples]], reference: str) -> Group:
+    base = methods.get(reference, [])
+    entries = [Entry(_row(samples, base), tuple(samples)) for samples in methods.values()]
+    disclosed = [entry.row for entry in entries if entry.samples[0].job.wire == "embedding"]
+    return Group(point, tuple(replace(e, row=_above(e.row, disclosed)) for e in entries), reference)
+
+
+def _above(row: Row, disclosed: Sequence[Row]) -> Row:
     """What the wire leaks above the embedding, which the task discloses anyway."""
-    disclosed = [row.ssim.value for row in rows if methods[row.method][0].job.wire == "embedding"]
     if not disclosed:
-        return rows
-    return [replace(row, excess=row.ssim.value - max(disclosed)) for row in rows]
+        return row
+    contents = {
+        name: leak.above.value - max(other.leaks[name].above.value for other in disclosed if name in other.leaks)
+        for name, leak in row.leaks.items()
+        if any(name in other.leaks for other in disclosed)
+    }
+    return replace(
+        row,
+        excess=row.ssim.value - max(other.ssim.value for other in disclosed),
+        r2_excess=row.r2.value - max(other.r2.value for other in disclosed),
+        leak_excess=contents,
+    )
 
 
-def _load(sweep: Sweep, name: str, job: Job) -> _Samples:
-    folder = sweep.root / name / "job"
-    body, edge = read_json(folder / SCORES), read_json(folder / "edge.json")
-    curves = read_json(folder / "curves.json")
-    return _Samples(job, body, edge, AttackResult.load(folder / "attack"), curves)
-
-
-def _row(samples: list[_Samples], reference: list[_Samples]) -> Row:
+def _row(samples: list[Samples], reference: list[Samples]) -> Row:
     first = samples[0]
-    own = reference and first.job.method == reference[0].job.method
-    other = _same_seeds(reference, samples)
-    pictures = list(first.attack.identities)
-    error = _mean([np.asarray(s.attack.worst("mse").values("mse")) for s in samples])
-    anchors = first.attack.anchors
-    identity = [str(number) for number in first.body["identity"]]
+    own = bool(reference) and first.job.method == reference[0].job.method
     maps, leaks = [s.body["map"] for s in samples], [float(s.ssim.mean()) for s in samples]
+    _same_queries(samples)
     return Row(
         method=first.job.method,
         point=dict(first.job.group),
         seeds=len(samples),
-        map=_value([_queries(samples, "ap")], identity, mean),
-        rank1=_value([_queries(samples, "hit1")], identity, mean),
-        r2=_value([error, np.asarray(anchors.mean_mse)], pictures, r_squared),
-        ssim=_value([_mean([s.ssim for s in samples])], pictures, mean),
+        map=resampled([average([s.queries("ap") for s in samples])]),
+        rank1=resampled([average([s.queries("hit1") for s in samples])]),
+        r2=resampled([average([s.pictures(name) for s in samples]) for name in ("mse", "mean_mse")], r_squared),
+        ssim=resampled([average([s.pictures("ssim") for s in samples])]),
         macs=_average(s.edge["macs"] for s in samples),
         parameters=_average(s.edge["parameters"] for s in samples),
         activation_bytes=_average(s.edge["activation_bytes"] for s in samples),
         budget=first.edge.get("budget"),
         bytes_raw=_average(s.body["bytes_raw"] for s in samples),
         bytes_entropy=_average(s.body["bytes_entropy"] for s in samples),
-        map_change=None if own or not other else _value([_query_change(other)], identity, mean),
-        ssim_change=None if own or not other else _value([_leak_change(other)], pictures, mean),
+        map_change=None if own else paired(reference, samples, ap),
+        ssim_change=None if own else paired(reference, samples, ssim),
         trusted=_average(float(s.attack.trusted) for s in samples),
         converged=_average(float(s.attack.converged) for s in samples),
         map_spread=float(np.std(maps)),
         ssim_spread=float(np.std(leaks)),
         attackers=tuple(sorted({s.attack.worst("ssim").label for s in samples})),
         opinion=_opinion(samples),
+        role=first.job.role,
+        leaks=_leaks(samples),
+        unread=_unread(samples),
+        background=_background(samples),
+        limits=limits(first.job),
+        latency_ms=_latency(samples),
     )
 
 
-def _opinion(samples: Sequence[_Samples]) -> float | None:
-    """From the last phase with an adversary: errors are relative to the mean picture's, as 1 - R2 is."""
-    found = []
-    for item in samples:
-        adversary = item.job.settings.slim.finetune.adversary
-        curve = item.curves.get("finetune", {}).get("adversary.error", [])
-        if adversary is None or adversary.loss != "mse" or not curve:
-            return None
-        found.append(1 - float(np.mean([value for _, value in curve[-LAST_STEPS:]])))
-    return float(np.mean(found))
+def _leaks(samples: Sequence[Samples]) -> dict[str, Leak]:
+    """Contents that were read in every job of the row."""
+    found = {}
+    for name, content in (samples[0].leaks.contents if samples[0].leaks else {}).items():
+        column = averaged(samples, above_chance(name))
+        if column is not None:
+            found[name] = Leak(resampled([column]), content.chance, content.per_picture)
+    return found
 
 
-def map_loss_bound(row: Row) -> float:
-    """One-sided 95 % bound of the mAP that is lost to the reference; the interval's own end is more careful."""
-    return 0.0 if row.map_change is None else -row.map_change.low
+def _unread(samples: Sequence[Samples]) -> tuple[str, ...]:
+    contents = samples[0].leaks.contents if samples[0].leaks else {}
+    return tuple(name for name, content in contents.items() if not content.readable)
 
 
-def _same_seeds(reference: list[_Samples], samples: list[_Samples]) -> list[tuple[_Samples, _Samples]]:
-    by_seed = {item.job.settings.seed: item for item in reference}
-    return [(by_seed[s.job.settings.seed], s) for s in samples if s.job.settings.seed in by_seed]
+def _background(samples: Sequence[Samples]) -> float | None:
+    found = [item.leaks.background for item in samples if item.leaks and item.leaks.background]
+    return float(np.mean([seen - floor for seen, floor in found])) if len(found) == len(samples) else None
 
 
-def _queries(samples: Sequence[_Samples], name: str) -> Floats:
-    """Mean over seeds of a number per query; all jobs search the same queries."""
-    first = samples[0].body["query"]
-    if any(item.body["query"] != first for item in samples):
+def _latency(samples: Sequence[Samples]) -> tuple[float, float, float] | None:
+    names = ("latency_ms", "latency_low_ms", "latency_high_ms")
+    if any(name not in item.edge for item in samples for name in names):
+        return None
+    value, low, high = (_average(item.edge[name] for item in samples) for name in names)
+    return value, low, high
+
+
+def _opinion(samples: Sequence[Samples]) -> float | None:
+    found = [item.opinion() for item in samples]
+    known = [value for value in found if value is not None]
+    return float(np.mean(known)) if len(known) == len(found) else None
+
+
+def _same_queries(samples: Sequence[Samples]) -> None:
+    if any(item.body["query"] != samples[0].body["query"] for item in samples):
         raise ArtifactError(f"jobs of {samples[0].job.method} searched other queries; run the sweep again")
-    return _mean([np.asarray(item.body[name], np.float64) for item in samples])
-
-
-def _query_change(pairs: list[tuple[_Samples, _Samples]]) -> Floats:
-    return _queries([b for _, b in pairs], "ap") - _queries([a for a, _ in pairs], "ap")
-
-
-def _leak_change(pairs: list[tuple[_Samples, _Samples]]) -> Floats:
-    return _mean([b.ssim - a.ssim for a, b in pairs])
-
-
-def _mean(columns: Sequence[Floats]) -> Floats:
-    return np.asarray(np.mean(np.stack(columns), axis=0))
 
 
 def _average(values: Any) -> float:
     return float(np.mean(list(values)))
 
 
-def _value(columns: Sequence[Floats], identities: Sequence[str], combine: Callable[..., Any]) -> Value:
-    found = estimate(list(columns), identities, combine)
-    return Value(found.value, found.low, found.high)
-
-
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """JSON of all rows."""
-    import json
-
     path.write_text(json.dumps([row.to_dict() for row in rows], indent=1) + "\n", encoding="utf-8")

@@ -105,8 +105,7 @@ def _score(sweep: Sweep, job: Job, context: Context, net: ReidNet, fmt: Any) -> 
     else:
         link = embedding_link(net, data, job.settings.wire.bits)
     attack = job.settings.attack.model_copy(update={"seed": job.settings.seed})
-    work = context.folder / CHECKPOINTS
-    body = score(link, data, attack, anchors, context.folder, work, job.id)
+    body = score(link, data, attack, anchors, context, job.id)
     context.summary.update(map=round(body["map"], 4), rank1=round(body["rank1"], 4))
     logger.info("%s: %s", job.id, json.dumps(context.summary))
 

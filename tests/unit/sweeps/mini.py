@@ -15,6 +15,7 @@ BASE = {
             {"kind": "ridge"},
             {"kind": "inverse_network", "decoder": "subpixel_n1c16", "steps": 4, "batch": 8, "precision": "fp32"},
         ],
+        "leaks": {"contents": ["background", "camera"], "recogniser": {"steps": 3}, "required": 0.01},
         "minimum_test": 1, "minimum_train": 1, "certificate_scenes": 0,
     },
 }  # fmt: skip

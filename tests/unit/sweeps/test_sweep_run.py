@@ -1,10 +1,17 @@
 import json
 import logging
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from tests.unit.sweeps.mini import L1, mini
 from toolkit.errors import ArtifactError
+from toolkit.metrics import MetricSet
 from toolkit.sweeps.folders import Sweep
 from toolkit.sweeps.report import front, write_report
 from toolkit.sweeps.settings import SweepSettings
@@ -18,7 +25,8 @@ METHODS = {"dense": {}, "l1": L1, "patrol": {"prune": "masks"}, "device": {"wire
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     sweep = Sweep.open(
-        tmp_path_factory.mktemp("sweep") / "mini", SweepSettings.model_validate(mini(methods=METHODS))
+        tmp_path_factory.mktemp("sweep") / "mini",
+        SweepSettings.model_validate(mini(methods=METHODS, evidence={"device": "orin-nano-8gb@15W"})),
     )
     times = {}
     run_local(sweep, 1, lambda unit, seconds: times.update({unit.name: seconds}))
@@ -59,6 +67,28 @@ def test_report_names_every_method_and_draws_the_front(finished):
     assert [row["method"] for row in rows] == list(METHODS)
 
 
+def test_every_job_says_what_is_read_by_name(finished):
+    sweep, _ = finished
+    for row in collect(sweep):
+        assert set(row.leaks) == {"background", "camera"}, "the recogniser may read anything here"
+        assert -1 <= row.leaks["camera"].above.value <= 1
+        assert row.background is not None
+        assert set(row.limits) == {"macs", "parameters", "activation_bytes", "wire_bytes", "latency_ms"}
+    folder = sweep.root / "jobs" / "dense-seed0" / "job"
+    names = {metric.name for metric in MetricSet.load(folder / "metrics.json")}
+    assert {"leak.camera", "leak.background", "leak.background.ssim"} <= names
+    assert not (folder / "leaks-wire.npy").exists(), "reconstructions are not kept"
+
+
+def test_latency_is_predicted_for_the_halves_that_send_a_feature(finished):
+    rows = {row.method: row for row in collect(finished[0])}
+    assert rows["device"].latency_ms is None
+    for method in ("dense", "patrol"):
+        value, low, high = rows[method].latency_ms
+        assert low <= value <= high
+    assert "predicted latency" in write_report(finished[0])[0].read_text()
+
+
 def test_front_leaves_out_what_another_row_beats(finished):
     rows = collect(finished[0])
     best = front(rows)
@@ -92,3 +122,40 @@ def test_what_is_left_follows_the_real_times():
     left = Remaining({"a": 10.0, "b": 10.0, "c": 20.0})
     assert left.done("a", 20.0) == (2, pytest.approx(60.0))
     assert left.done("b", 20.0) == (1, pytest.approx(40.0))
+
+
+def holder(lock):
+    """Process that holds a lock, from the kernel's table; None when nobody does."""
+    if not lock.exists():
+        return None
+    inode = str(lock.stat().st_ino)
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
+            return int(fields[4])
+    return None
+
+
+def test_a_killed_workers_job_is_taken_up_by_another(finished, tmp_path, caplog):
+    """kill -9 in the middle of joint training; the job ends with the numbers of an unbroken one."""
+    whole = finished[0]
+    shutil.copytree(whole.root, tmp_path / "mini")
+    job = tmp_path / "mini" / "jobs" / "patrol-seed0"
+    shutil.rmtree(job)
+    sweep = Sweep.open(tmp_path / "mini", whole.settings)
+    working = threading.Thread(target=run_local, args=(sweep, 2))
+    with caplog.at_level(logging.WARNING):
+        working.start()
+        begun, deadline = job / "job.partial" / "checkpoints" / "patrol" / "state-000000", time.monotonic() + 200
+        while not begun.is_dir():
+            assert working.is_alive() and time.monotonic() < deadline, "no worker began the job"
+            time.sleep(0.01)
+        killed = holder(job / ".lock")
+        os.kill(killed, signal.SIGKILL)
+        assert not (job / "job").exists(), "it was in the middle of the job"
+        working.join(300)
+    assert not working.is_alive() and unmade(sweep) == {}
+    assert "a worker was killed (-9); another takes up its job" in caplog.text
+    for name in ("scores.json", "edge.json", "leaks.json", "curves.json"):
+        theirs = whole.root / "jobs" / "patrol-seed0" / "job" / name
+        assert (job / "job" / name).read_text() == theirs.read_text(), name
