@@ -14,6 +14,7 @@ import json
 import logging
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -34,6 +35,7 @@ from toolkit.commands.options import ConfigArgument, JsonOption, RunsOption, Set
 from toolkit.commands.predict import predict
 from toolkit.commands.split import split
 from toolkit.commands.sweep import sweep
+from toolkit.commands.together import Team, lost_others, may_speak, started_together
 from toolkit.errors import PatrolError
 
 CHECK_FAILED = 1
@@ -87,11 +89,16 @@ def _pipeline(
     from toolkit.settings import environment, load_settings
     from toolkit.stages.estimate import announce
 
+    team = Team() if started_together() else None
     settings = load_settings(config, changes or [])
     settings.use_threads()
     stages_for(settings, until)
+    root = runs / settings.name
+    if team is not None and team.follows:
+        team.follow(settings, root)
+        raise typer.Exit
     run = RunFolder.open(
-        runs / settings.name,
+        root,
         name=settings.name,
         settings=settings.model_dump(mode="json"),
         environment=environment(),
@@ -99,7 +106,9 @@ def _pipeline(
     try:
         if estimated:
             announce(settings, run, unfinished(settings, run, until))
-        run_pipeline(settings, run, until)
+        run_pipeline(settings, run, until, None if team is None else partial(team.call, root=root))
+        if team is not None:
+            team.release()
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", INTERRUPTED)
     return run
@@ -261,7 +270,8 @@ def runs_gc(
 def main() -> None:
     """Entry point of ``patrol-edge``: errors in one line, no traceback."""
     try:
-        app(standalone_mode=True)
+        with lost_others():
+            app(standalone_mode=True)
     except (PatrolError, CalibrationError, TargetError) as error:
         _fail(f"error {error.code}: {error}")
     except OSError as error:
@@ -280,7 +290,8 @@ def _described(error: OSError) -> str:
 
 
 def _fail(message: str, code: int = WRONG_USE) -> NoReturn:
-    typer.echo(" ".join(message.split()), err=True)
+    if may_speak():
+        typer.echo(" ".join(message.split()), err=True)
     raise SystemExit(code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from toolkit.errors import SettingsError
 from toolkit.runs import RunFolder
@@ -44,8 +45,17 @@ def unfinished(settings: RunSettings, run: RunFolder, until: str | None = None) 
     return names
 
 
-def run_pipeline(settings: RunSettings, run: RunFolder, until: str | None = None) -> None:
-    """Run every stage that is not finished under the present settings, code and inputs."""
+def run_pipeline(
+    settings: RunSettings, run: RunFolder, until: str | None = None, before: Callable[[str], None] | None = None
+) -> None:
+    """Run every stage that is not finished under the present settings, code and inputs.
+
+    Args:
+        settings: of the run.
+        run: its folder.
+        until: the last stage; None runs all.
+        before: called with the name of a stage when its folder is there and it is about to run.
+    """
     stages = stages_for(settings, until)
     with run.locked():
         for name in run.drop_missing():
@@ -58,11 +68,18 @@ def run_pipeline(settings: RunSettings, run: RunFolder, until: str | None = None
         made: dict[str, str] = {}
         for number, stage in enumerate(stages, start=1):
             inputs = {name: made[name] for name in stage.inputs if name in made}
-            _run_stage(stage, settings, run, inputs, f"[{number}/{len(stages)}] {stage.name}")
+            _run_stage(stage, settings, run, inputs, f"[{number}/{len(stages)}] {stage.name}", before)
             made[stage.name] = run.manifest.stages[stage.name].digest()
 
 
-def _run_stage(stage: Stage, settings: RunSettings, run: RunFolder, inputs: dict[str, str], title: str) -> None:
+def _run_stage(
+    stage: Stage,
+    settings: RunSettings,
+    run: RunFolder,
+    inputs: dict[str, str],
+    title: str,
+    before: Callable[[str], None] | None = None,
+) -> None:
     key = stage.key(settings, inputs)
     if run.is_done(stage.name, key):
         logger.info("%s: unchanged, skipped", title)
@@ -71,6 +88,8 @@ def _run_stage(stage: Stage, settings: RunSettings, run: RunFolder, inputs: dict
     started = time.monotonic()
     context = Context(settings, run, run.begin(stage.name, key))
     try:
+        if before is not None:
+            before(stage.name)
         stage.run(context)
     except Exception as error:
         run.abandon(stage.name)

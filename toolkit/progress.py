@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
+_SILENT: list[bool] = []
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -25,7 +26,15 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    yield from (_bar if sys.stderr.isatty() else _lines)(items, description, total)
+    if _SILENT:
+        yield from items
+    else:
+        yield from (_bar if sys.stderr.isatty() else _lines)(items, description, total)
+
+
+def silence() -> None:
+    """Show nothing any more: another process does."""
+    _SILENT.append(True)
 
 
 def _bar(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:

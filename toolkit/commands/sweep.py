@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from toolkit.commands.options import RunsOption, SetOption
+from toolkit.commands.together import refuse
 from toolkit.errors import TrainingError
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ def sweep(
     from toolkit.sweeps.times import Remaining, sweep_seconds
     from toolkit.sweeps.worker import run_local, unmade, use_threads
 
+    refuse("sweep", "start it without torchrun and give --jobs")
     settings = load_sweep(config, changes or [])
     use_threads(settings.threads)
     opened = Sweep(runs / settings.name, settings) if plan else Sweep.open(runs / settings.name, settings)

@@ -8,7 +8,8 @@ noise-free codes (``noise`` of zeros) are the exact means that the certificate n
 (:mod:`toolkit.privacy.certificate`).
 
 The first QuantizeLinear stays where it was, so TensorRT fuses it into the layer before as it does without noise;
-what is added is one elementwise kernel between two INT8 tensors. It is written in FP32 in every form, whatever
+what is added is elementwise, between two INT8 tensors, and TensorRT-RTX makes it part of the last kernel. It is
+written in FP32 in every form, whatever
 the form's own type is, so that no Cast is needed (codes are INT8 on both sides) and all forms give the same codes
 for the same signal and noise. A weakly typed TensorRT may still run it in FP16: whole codes survive that
 unchanged, and noisy ones move by at most an eighth of a step before they are rounded.

@@ -32,11 +32,13 @@ class Reward:
         term: ``-beta * mean(min(error, ceiling))``, differentiable with respect to the feature.
         error: mean relative reconstruction error, the edge's decoder choice applied.
         capped: part of the pictures that are past the ceiling.
+        r2: of the decoder with the least squared error, whatever the loss is.
     """
 
     term: Tensor
     error: float
     capped: float
+    r2: float
 
 
 class Adversary(nn.Module):
@@ -136,24 +138,30 @@ class Adversary(nn.Module):
         for _ in range(self.settings.inner_steps - 1):
             for index in active:
                 self.fit(feature, pictures, index, weight)
-        errors, gradients = zip(
+        errors, gradients, squares = zip(
             *(self._shared_step(feature, pictures, index, weight) for index in active), strict=True
         )
-        return self._reward(feature, torch.stack(errors), torch.stack(gradients))
+        return self._reward(feature, torch.stack(errors), torch.stack(gradients), 1 - min(squares))
 
-    def _shared_step(self, feature: Tensor, pictures: Tensor, index: int, weight: float) -> tuple[Tensor, Tensor]:
-        """One decoder step; returns the errors (N,) and each picture's d(error)/d(feature), before the step."""
+    def _shared_step(
+        self, feature: Tensor, pictures: Tensor, index: int, weight: float
+    ) -> tuple[Tensor, Tensor, float]:
+        """One decoder step; returns the errors (N,), each picture's d(error)/d(feature), and the mean relative
+        squared error, all before the step."""
         leaf = feature.detach().requires_grad_()
         optimizer = self.optimizers[index]
         optimizer.zero_grad(set_to_none=True)
-        errors = self.measure(self.decode(leaf, index), pictures)
+        decoded = self.decode(leaf, index)
+        errors = self.measure(decoded, pictures)
         errors.mean().backward()
         average_gradients(self.decoders[index].parameters(), weight)
         optimizer.step()
         assert leaf.grad is not None
-        return errors.detach(), leaf.grad * errors.numel()
+        with torch.no_grad():
+            plain = errors if self.settings.loss == "mse" else self.measure.relative_mse(decoded, pictures)
+        return errors.detach(), leaf.grad * errors.numel(), float(plain.detach().mean())
 
-    def _reward(self, feature: Tensor, errors: Tensor, gradients: Tensor) -> Reward:
+    def _reward(self, feature: Tensor, errors: Tensor, gradients: Tensor, r2: float) -> Reward:
         """errors (decoders, N), gradients (decoders, N, C, h, w)."""
         if self.settings.ensemble == "worst" and len(errors) > 1:
             best = errors.argmin(0)
@@ -170,4 +178,5 @@ class Adversary(nn.Module):
             term=surrogate - surrogate.detach() + value,
             error=float(chosen.mean()),
             capped=1 - float(below.float().mean()),
+            r2=r2,
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,10 @@ from toolkit.errors import TrainingError
 from toolkit.models.masks import BLOCK_PREFIX, MaskSet
 from toolkit.models.network import ReidNet
 
-Unit = Literal["macs", "parameters", "ms"]
+Counted = Literal["macs", "parameters", "activation_bytes", "wire_bytes"]
+Unit = Literal["macs", "parameters", "activation_bytes", "wire_bytes", "ms", "budgets"]
+FLOAT_BYTES = 4
+WIRE = "wire"
 Side = tuple[tuple[str, float], ...]
 
 
@@ -94,41 +98,75 @@ class EdgeCost:
             )
 
 
-def edge_cost(net: ReidNet, masks: MaskSet, picture_size: tuple[int, int], unit: Unit, align: int) -> EdgeCost:
-    """The cost of ``net``'s edge half for its masks.
+def edge_cost(net: ReidNet, masks: MaskSet, picture_size: tuple[int, int], unit: Counted, align: int) -> EdgeCost:
+    """The cost of ``net``'s edge half for its masks, for one picture.
 
-    MACs are those of convolutions and linear layers, for one picture; parameters are all trainable ones.
+    MACs and activation bytes (float32) are those of convolutions and linear layers; parameters are all trainable
+    ones; wire bytes are those of 8-bit codes.
 
     Args:
         net: masks attached or not; its mode is restored.
         masks: of this network.
         picture_size: (H, W).
-        unit: ``macs`` or ``parameters``.
+        unit: what is counted.
         align: see :class:`EdgeCost`.
     """
-    positions = _positions(net, picture_size) if unit == "macs" else {}
-    sides = {name: tuple(dims.values()) for name, dims in parameter_sides(net, masks).items()}
     blocks = [block.name for block in masks.blocks]
+    sizes = {group.name: group.channels for group in masks.groups} | {BLOCK_PREFIX + block: 0 for block in blocks}
+    if unit == "wire_bytes":
+        return EdgeCost((_wire_part(net, masks, picture_size),), sizes, align, unit)
+    positions = {} if unit == "parameters" else _positions(net, picture_size)
+    sides = parameter_sides(net, masks)
     parts = []
     for name, parameter in edge_parameters(net).items():
         module, _, leaf = name.rpartition(".")
-        factor = positions.get(module, 0) if unit == "macs" else 1
-        if unit == "macs" and leaf != "weight":
-            factor = 0
-        if factor:
+        own = sides.get(name, {})
+        if unit == "parameters":
+            amount, shrinking = parameter.numel(), tuple(own.values())
+        elif leaf == "weight" and unit == "macs":
+            amount, shrinking = parameter.numel() * positions.get(module, 0), tuple(own.values())
+        elif leaf == "weight":
+            amount = parameter.shape[0] * positions.get(module, 0) * FLOAT_BYTES
+            shrinking = (own[0],) if 0 in own else ()
+        else:
+            amount, shrinking = 0, ()
+        if amount:
             inside = [((BLOCK_PREFIX + block, 1.0),) for block in blocks if name.startswith(block + ".")]
-            parts.append(PartCost(name, float(parameter.numel() * factor), (*sides.get(name, ()), *inside)))
-    sizes = {group.name: group.channels for group in masks.groups} | {BLOCK_PREFIX + block: 0 for block in blocks}
+            parts.append(PartCost(name, float(amount), (*shrinking, *inside)))
     return EdgeCost(parts, sizes, align, unit)
 
 
-def share_of_split(net: ReidNet, cost: EdgeCost, cut: str) -> float:
+def _wire_part(net: ReidNet, masks: MaskSet, picture_size: tuple[int, int]) -> PartCost:
+    """What is sent, and the groups that cross the cut; a frozen channel stays."""
+    channels, positions = _feature(net, picture_size, net.cut_index)
+    sent = {group.name: group.channels * group.width for group in masks.groups if group.crosses_cut}
+    whole = max(channels, sum(sent.values()))
+    side = tuple((name, count / whole) for name, count in sent.items())
+    return PartCost(WIRE, float(channels * positions), (side,) if side else ())
+
+
+@torch.no_grad()
+def _feature(net: ReidNet, picture_size: tuple[int, int], index: int) -> tuple[int, int]:
+    """Channels and positions behind a block; behind the network's own cut those of what is sent."""
+    was_training = net.training
+    try:
+        pictures = torch.zeros(1, 3, *picture_size, device=next(net.parameters()).device)
+        net.eval()
+        own = index == net.cut_index
+        found = net.edge(pictures) if own else net.backbone.forward_range(net.normalize(pictures), 0, index)
+    finally:
+        net.train(was_training)
+    return int(found.shape[1]), int(found[0, 0].numel())
+
+
+def share_of_split(net: ReidNet, cost: EdgeCost, cut: str, picture_size: tuple[int, int] | None = None) -> float:
     """What the dense edge half of an earlier cut costs, as a share of this one's full cost.
 
     Args:
         net: whose edge half ``cost`` describes.
         cost: its cost, in any unit.
         cut: a block or stage not behind the network's own cut.
+        picture_size: (H, W); wire bytes need it.
 
     Raises:
         ModelError: there is no such block.
@@ -139,6 +177,9 @@ def share_of_split(net: ReidNet, cost: EdgeCost, cut: str) -> float:
         raise TrainingError(
             f"masks.as_split is {cut}, behind the network's own cut {net.architecture.cut}; name an earlier one"
         )
+    if cost.unit == "wire_bytes":
+        assert picture_size is not None, "the feature of another cut has another size"
+        return float(np.prod(_feature(net, picture_size, index))) / cost.full
     own = edge_parameters(net, index)
     return sum(part.cost for part in cost.parts if part.name in own) / cost.full
 

@@ -8,9 +8,12 @@ Rank 0 writes the states and the log; the folder must be one that all processes 
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,10 +23,15 @@ from toolkit.errors import SettingsError
 from toolkit.patrol.data import Batch
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
+PATIENCE = datetime.timedelta(days=1)
+_STORES: list[dist.Store] = []
 
 
 def join(backend: str | None = None) -> None:
     """Join the group that torchrun made; nothing when this process was started alone or has joined already.
+
+    A process may wait a day for the others, which read the data meanwhile; one that ended is noticed at once.
 
     Args:
         backend: ``gloo`` or ``nccl``; None takes nccl where there is a GPU.
@@ -32,8 +40,49 @@ def join(backend: str | None = None) -> None:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"))
-    logger.info("process %d of %d", rank() + 1, size())
+    kind = backend or ("nccl" if torch.cuda.is_available() else "gloo")
+    store, number, count = next(dist.rendezvous("env://"))
+    _STORES[:] = [store]
+    group = dist.PrefixStore("training", store)
+    dist.init_process_group(kind, store=group, rank=number, world_size=count, timeout=PATIENCE)
+    logger.debug("process %d of %d", rank() + 1, size())
+
+
+def leave() -> None:
+    """End the group; from now on this process is alone."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def first_to_fail() -> bool:
+    """Whether no other process of the group has failed before this one, so that one message is enough."""
+    if not _STORES:
+        return True
+    mine = os.environ.get("RANK", "0")
+    try:
+        return bool(_STORES[0].compare_set("patrol-edge/failed", "", mine).decode() == mine)
+    except (RuntimeError, ValueError):  # the store went with the process that held it
+        return mine == "0"
+
+
+def from_first(value: T) -> T:
+    """Rank 0's value, in every process; alone the value itself."""
+    if size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """Rank 0 goes through before the others begin: what it makes, they find."""
+    if rank():
+        barrier()
+        yield
+    else:
+        yield
+        barrier()
 
 
 def size() -> int:

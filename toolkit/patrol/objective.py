@@ -17,10 +17,17 @@ from torch import Tensor
 from toolkit.models.network import ReidNet
 from toolkit.patrol.adversary import Adversary
 from toolkit.patrol.data import Batch, TrainingData
+from toolkit.patrol.distillation import distillation
 from toolkit.patrol.linear import linear_error
 from toolkit.patrol.lipschitz import block_gains, gaussian_perturbation, lipschitz_term, same_statistics
 from toolkit.patrol.nopeek import distance_correlation
-from toolkit.patrol.settings import LinearSettings, LipschitzSettings, NoPeekSettings, TrainSettings
+from toolkit.patrol.settings import (
+    DistillSettings,
+    LinearSettings,
+    LipschitzSettings,
+    NoPeekSettings,
+    TrainSettings,
+)
 from toolkit.reid.losses import task_loss
 from toolkit.wire import WireFormat
 from toolkit.wire.tensors import quantize_ste
@@ -62,6 +69,8 @@ class Objective:
         dropout: part of the values that are sent as zero.
         nopeek: None leaves the term out.
         linear: None leaves the term out.
+        distill: None leaves the term out.
+        teacher: the dense network, in evaluation mode, for ``distill``.
         data: source of counterfactual pictures.
         device: where the network is.
     """
@@ -78,12 +87,15 @@ class Objective:
         dropout: float = 0.0,
         nopeek: NoPeekSettings | None = None,
         linear: LinearSettings | None = None,
+        distill: DistillSettings | None = None,
+        teacher: ReidNet | None = None,
         data: TrainingData | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.net, self.train, self.fmt = net, train, fmt
         self.lipschitz, self.adversary, self.noise = lipschitz, adversary, noise
         self.dropout, self.nopeek, self.linear = dropout, nopeek, linear
+        self.distill, self.teacher = distill, teacher
         self.data = data
         self.device = device or torch.device("cpu")
 
@@ -106,10 +118,17 @@ class Objective:
         with self.autocast():
             feature = self.net.edge(pictures)
             sent = self.wire(feature, batch.generator(self.train.seed, PURPOSE_NOISE))
-            task = task_loss(self.net.heads(sent), labels, self.train.losses)
+            heads = self.net.heads(sent)
+            task = task_loss(heads, labels, self.train.losses)
             terms.losses["identity"] = task.identity
             if self.train.losses.triplet_weight:
                 terms.losses["triplet"] = self.train.losses.triplet_weight * task.triplet
+            if self.distill is not None and self.teacher is not None:
+                with torch.no_grad():
+                    taught = self.teacher(pictures)
+                disagreement = distillation(heads.embedding, taught, self.distill)
+                terms.losses["distill"] = self.distill.weight * disagreement
+                terms.facts["distill.disagreement"] = float(disagreement.detach())
             if self.nopeek is not None:
                 correlation = distance_correlation(pictures, sent)
                 terms.losses["nopeek"] = self.nopeek.weight * correlation
@@ -125,6 +144,8 @@ class Objective:
             terms.losses["adversary"] = reward.term
             terms.facts["adversary.error"] = reward.error
             terms.facts["adversary.capped"] = reward.capped
+            if self.adversary.settings.loss != "mse":  # else it is 1 - error
+                terms.facts["adversary.r2"] = reward.r2
         return terms
 
     def _add_lipschitz(self, terms: Terms, batch: Batch, pictures: Tensor, settings: LipschitzSettings) -> None:

@@ -22,6 +22,8 @@ from toolkit.models.decoders import check_decoder_name
 from toolkit.reid.augmentation import AugmentSettings
 from toolkit.reid.losses import LossSettings
 
+CostName = Literal["macs", "parameters", "activation_bytes", "wire_bytes"]
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -155,6 +157,19 @@ class LinearSettings(_Settings):
     ridge: float = Field(default=0.01, gt=0)
 
 
+class DistillSettings(_Settings):
+    """The dense network as a teacher (``toolkit.patrol.distillation``).
+
+    Attributes:
+        weight: of the term in the loss.
+        form: ``embedding`` takes 1 - cosine of the two embeddings of a picture; ``relational`` compares the
+            distances between the batch's pictures.
+    """
+
+    weight: float = Field(default=1.0, gt=0)
+    form: Literal["embedding", "relational"] = "embedding"
+
+
 class LatencyBudget(_Settings):
     """What the edge half may take on a Jetson, *predicted* (``targets.jetson.predictor``), never measured.
 
@@ -194,10 +209,13 @@ class MaskSettings(_Settings):
         as_split: an earlier cut; the edge half may then cost what the dense split there costs, and ``ratio`` is
             not used. This is the paper's point: deeper within the same budget.
         budget: what the ratio is of.
+        budgets: several costs that bind at once, instead of ``budget``; with ``as_split`` each may be what that
+            split costs, else ``ratio`` of its own dense cost.
         latency: a limit in milliseconds on a named Jetson instead; ``ratio`` and ``budget`` are not used then.
         align: kept channels are charged as if rounded up to a multiple of this.
         prune_fraction: part of the epochs after which the ratio must be met and the zero masks stay zero.
         minimum_channels: channels that every group keeps.
+        blocks: mask whole residual blocks too, those with an identity shortcut; one whose mask becomes zero goes.
     """
 
     l1: float = Field(default=0.05, ge=0)
@@ -206,7 +224,9 @@ class MaskSettings(_Settings):
     weighting: Literal["uniform", "saliency"] = "saliency"
     ratio: float | None = Field(default=0.5, gt=0, le=1)
     as_split: str | None = None
-    budget: Literal["macs", "parameters"] = "macs"
+    budget: CostName = "macs"
+    budgets: tuple[CostName, ...] = ()
+    blocks: bool = False
     latency: LatencyBudget | None = None
     prune_fraction: float = Field(default=0.6, gt=0, le=1)
     minimum_channels: int = Field(default=1, ge=1)
@@ -216,7 +236,19 @@ class MaskSettings(_Settings):
     def _one_budget(self) -> MaskSettings:
         if self.latency is not None and self.as_split is not None:
             raise ValueError("masks.latency and masks.as_split are two budgets; leave one of them out")
+        if len(set(self.budgets)) != len(self.budgets):
+            raise ValueError("masks.budgets names a cost twice")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_additions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings without them keep the hash that they had before they could be named."""
+        absent = {name for name in ("budgets", "blocks") if not getattr(self, name)}
+        return {name: value for name, value in handler(self).items() if name not in absent}
+
+    def bound(self) -> tuple[CostName, ...]:
+        """The costs that have a limit, where no latency is asked for."""
+        return self.budgets or (self.budget,)
 
 
 class DefenceSettings(_Settings):
@@ -231,6 +263,7 @@ class DefenceSettings(_Settings):
             on the device (He, Zhang, Lee, IoT Journal 2020); the others are scaled up.
         nopeek: the distance correlation term.
         linear: the linear adversary.
+        distill: the dense network as a teacher; joint training takes the network that it begins with.
     """
 
     train: TrainSettings = TrainSettings()
@@ -240,12 +273,13 @@ class DefenceSettings(_Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     nopeek: NoPeekSettings | None = None
     linear: LinearSettings | None = None
+    distill: DistillSettings | None = None
 
     @model_serializer(mode="wrap")
     def _without_baselines(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Settings without them keep the hash that they had before they could be named."""
         absent = {"dropout"} if not self.dropout else set()
-        absent |= {name for name in ("nopeek", "linear") if getattr(self, name) is None}
+        absent |= {name for name in ("nopeek", "linear", "distill") if getattr(self, name) is None}
         return {name: value for name, value in handler(self).items() if name not in absent}
 
 

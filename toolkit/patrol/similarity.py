@@ -81,12 +81,13 @@ class ReconstructionError:
     def __call__(self, decoded: Tensor, pictures: Tensor) -> Tensor:
         """(N,): relative error of each picture."""
         if self.name == "mse":
-            return self._mse(decoded, pictures)
+            return self.relative_mse(decoded, pictures)
         if self.name == "ssim":
             return self._ssim(decoded, pictures)
-        return 0.5 * (self._mse(decoded, pictures) + self._ssim(decoded, pictures))
+        return 0.5 * (self.relative_mse(decoded, pictures) + self._ssim(decoded, pictures))
 
-    def _mse(self, decoded: Tensor, pictures: Tensor) -> Tensor:
+    def relative_mse(self, decoded: Tensor, pictures: Tensor) -> Tensor:
+        """(N,): squared error relative to the mean picture's; on average 1 - R2."""
         return mse_per_picture(decoded, pictures) / self.mse_of_mean
 
     def _ssim(self, decoded: Tensor, pictures: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from toolkit.patrol.distributed import (
     average_gradients,
     barrier,
     everywhere,
+    from_first,
     rank,
     share_of,
 )
@@ -255,7 +256,7 @@ def _validate(phase: Phase, folder: Path, log: Log, epoch: int, progress: _Progr
         return
     phase.net.eval()
     with torch.no_grad():
-        value = float(phase.validate(phase.net))
+        value = from_first(float(phase.validate(phase.net)))
     log.write(epoch - 1, epoch * phase.batches.steps_per_epoch - 1, {"validation": value})
     if phase.masks is not None and not phase.masks.proximal.settled and epoch < phase.train.epochs:
         return  # the budget is not met yet: such a network cannot be the result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from pathlib import Path
@@ -12,8 +13,9 @@ from toolkit.errors import DataError, SettingsError
 from toolkit.models.masks import MaskSet
 from toolkit.models.network import ReidNet
 from toolkit.patrol.adversary import Adversary
-from toolkit.patrol.cost import edge_cost, share_of_split
+from toolkit.patrol.budgets import mask_budget
 from toolkit.patrol.data import Batches, TrainingData
+from toolkit.patrol.distillation import check_teacher
 from toolkit.patrol.history import History
 from toolkit.patrol.latency import ReadLayers, latency_cost
 from toolkit.patrol.memory import channels_last
@@ -80,9 +82,10 @@ def train_patrol(
         TrainingError: no mask can meet the budget, or the loss became NaN or infinite.
         DataError, ArtifactError, SettingsError: wrong data, folder or settings.
     """
+    teacher = copy.deepcopy(net) if settings.distill is not None else None
     masks.attach(net)
     try:
-        return _run("PATROL training", net, masks, data, fmt, settings, folder, validate, read_layers)
+        return _run("PATROL training", net, masks, data, fmt, settings, folder, validate, read_layers, teacher)
     finally:
         masks.detach()
 
@@ -94,6 +97,7 @@ def finetune(
     settings: DefenceSettings,
     folder: Path,
     validate: Validate | None = None,
+    teacher: ReidNet | None = None,
 ) -> History:
     """Train a (slim) network further, in place, with the adversary and the Lipschitz term still on where set.
 
@@ -103,8 +107,15 @@ def finetune(
         fmt: the wire; None trains without the wire's quantizer, and then there can be no adversary's view of it.
         settings: a :class:`PatrolSettings` is taken too, its masks are ignored.
         folder, validate: as in :func:`train_dense`.
+        teacher: the dense network, which ``distill`` needs; it is copied, not changed.
+
+    Raises:
+        SettingsError: ``distill`` without a teacher, and as in :func:`train_patrol`.
     """
-    return _run("fine-tuning", net, None, data, fmt, settings, folder, validate)
+    if settings.distill is not None and teacher is None:
+        raise SettingsError("distill needs the dense network; give finetune(teacher=...) or leave distill out")
+    taught = copy.deepcopy(teacher) if settings.distill is not None else None
+    return _run("fine-tuning", net, None, data, fmt, settings, folder, validate, teacher=taught)
 
 
 def _run(
@@ -117,6 +128,7 @@ def _run(
     folder: Path,
     validate: Validate | None,
     read_layers: ReadLayers | None = None,
+    teacher: ReidNet | None = None,
 ) -> History:
     train = settings.train
     feature = _check(net, data, fmt, settings)
@@ -124,6 +136,10 @@ def _run(
     origin = next(net.parameters()).device
     mask_settings = settings.masks if isinstance(settings, PatrolSettings) else None
     fingerprint = _fingerprint(name, net, masks, data, fmt, settings)
+    if teacher is not None and settings.distill is not None:
+        check_teacher(net, teacher, settings.distill)
+        fingerprint = fingerprint_of(fingerprint, weights_digest(teacher))
+        channels_last(teacher.to(device).eval().requires_grad_(False))
     net.to(device)
     channels_last(net)
     if masks is not None:
@@ -145,6 +161,8 @@ def _run(
                 dropout=settings.dropout,
                 nopeek=settings.nopeek,
                 linear=settings.linear,
+                distill=settings.distill,
+                teacher=teacher,
                 data=data,
                 device=device,
             ),
@@ -220,24 +238,38 @@ def make_masks(
     if masks is None or settings is None:
         return None
     pruning = max(1, round(settings.prune_fraction * steps))
-    steering = None
-    if settings.latency is not None:
-        steering = _latency_steering(net, masks, data, settings, settings.latency, pruning, read_layers)
-    elif settings.ratio is not None or settings.as_split is not None:
-        cost = edge_cost(net, masks, data.picture_size, settings.budget, settings.align)
-        ratio = settings.ratio or 1.0
-        if settings.as_split is not None:
-            ratio = share_of_split(net, cost, settings.as_split)
-        logger.info("the edge half may keep %.3f of its %s", ratio, settings.budget)
-        steering = Steering(cost, ratio, pruning, settings.minimum_channels)
+    steering = make_steering(net, masks, data.picture_size, settings, pruning, read_layers)
     values = {name: mask for name, mask in masks.values().items() if isinstance(mask, torch.nn.Parameter)}
     return MaskTraining(ProximalMasks(values, settings), steering, pruning)
+
+
+def make_steering(
+    net: ReidNet,
+    masks: MaskSet,
+    picture_size: tuple[int, int],
+    settings: MaskSettings,
+    steps: int,
+    read_layers: ReadLayers | None,
+) -> Steering | None:
+    """How masks are steered towards their budget within ``steps``; None where there is none.
+
+    Raises:
+        TrainingError: no mask can meet the budget; neither weights nor pictures are needed to tell.
+        SettingsError: a latency budget without ``read_layers``.
+    """
+    if settings.latency is not None:
+        return _latency_steering(net, masks, picture_size, settings, settings.latency, steps, read_layers)
+    if settings.ratio is None and settings.as_split is None:
+        return None
+    cost, ratio = mask_budget(net, masks, picture_size, settings)
+    logger.info("the edge half may keep %.3f of its %s", ratio, " and ".join(settings.bound()))
+    return Steering(cost, ratio, steps, settings.minimum_channels)
 
 
 def _latency_steering(
     net: ReidNet,
     masks: MaskSet,
-    data: TrainingData,
+    picture_size: tuple[int, int],
     settings: MaskSettings,
     budget: LatencyBudget,
     steps: int,
@@ -247,7 +279,7 @@ def _latency_steering(
         raise SettingsError(
             "masks.latency needs the edge half's layers; give read_layers=toolkit.planning.edge.read_edge_layers"
         )
-    cost = latency_cost(net, masks, data.picture_size, budget, settings.align, read_layers)
+    cost = latency_cost(net, masks, picture_size, budget, settings.align, read_layers)
     logger.info(
         "the edge half is predicted to take up to %.3g ms on %s, and may take %.3g ms",
         cost.full, budget.device, budget.max_ms,

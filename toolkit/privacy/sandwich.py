@@ -29,6 +29,7 @@ from toolkit.privacy.codes import Array, Pictures
 from toolkit.wire import WireFormat
 
 FRAMES = (1, 4, 16)
+DRAWS = 32  # transmissions of every variant
 FALSE_ALARM = 1e-6  # probability with which a run stops though the sandwich holds
 Z95 = 1.959963984540054
 
@@ -107,7 +108,7 @@ def measure_sandwich(
     wire: NoisyWire,
     *,
     frames: Sequence[int] = FRAMES,
-    draws: int = max(FRAMES),
+    draws: int = DRAWS,
     reconstruct: Callable[[Array], Pictures] | None = None,
     seed: int = 0,
 ) -> tuple[Sandwich, ...]:

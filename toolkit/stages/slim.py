@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from toolkit.metrics import Metric
 from toolkit.preprocess import Preprocess, to_input
 from toolkit.runs import CHECKPOINTS, RunFolder
 from toolkit.settings import RunSettings
@@ -31,7 +32,7 @@ class SlimStage(Stage):
     """The plan covers both halves; its result equals the masked network, or says by how much it does not."""
 
     name = "slim"
-    version = 2
+    version = 3
     sections = ("enter", "slim")
     inputs = ("data", "train")
 
@@ -49,6 +50,7 @@ class SlimStage(Stage):
         masks = reference_masks(net, plan, masks, example)
         self._compare(context, data, net, masks, slim)
         self._cost(context, data, net, slim, plan)
+        self._slack(context, net, slim, plan, example)
         self._latency(context, data, slim)
         fmt = _sliced(WireFormat.from_json(context.run.path("train", WIRE).read_text(encoding="utf-8")), plan)
         settings = seeded(context.settings.slim.finetune, context.settings.seed + 2)
@@ -57,7 +59,8 @@ class SlimStage(Stage):
             folder = context.folder / CHECKPOINTS / "finetune"
             held = held_out(data, context.settings, finetuning=True)
             pictures = defended_data(data, settings, Preprocess.load(context.run.folder("data")), held)
-            history = finetune(slim, pictures, fmt, settings, folder, validation(data, held))
+            teacher = _teacher(context) if settings.distill else None
+            history = finetune(slim, pictures, fmt, settings, folder, validation(data, held), teacher)
             curves["finetune"] = history.curves
         keep_curves(context, curves)
         whole = plan if earlier is None else _composed(earlier, plan, slim)
@@ -117,6 +120,26 @@ class SlimStage(Stage):
         context.write_json("layers.json", [{**row, "why": _why(row, plan, reasons)} for row in rows])
         context.summary["macs"] = f"{costs['slim'].macs / costs['dense'].macs:.2f} of dense"
 
+    def _slack(self, context: Context, net: ReidNet, slim: ReidNet, plan: Plan, example: Tensor) -> None:
+        """What the budgets of masks or scores leave; a network above one is refused."""
+        from toolkit.patrol.budgets import Slack, costs_of, slacks
+
+        found: list[Slack] = []
+        masks, scores = context.settings.patrol.masks, context.settings.slim.scores
+        if plan.source == "masks" and masks is not None and context.settings.enter.kind == "train":
+            found = slacks(net, slim, masks, example)
+        elif plan.source == "scores" and scores.budget is not None and scores.half == "edge":
+            used, whole = costs_of(slim, example), costs_of(net, example)
+            name, share = scores.budget_of, scores.budget
+            found = [Slack(name, used[name], share * whole[name], f"{share} of the dense edge half")]
+        for slack in found:
+            context.measure(f"edge.slack.{slack.name}", slack.share, variant="slim", protocol=slack.whose)
+        if found:
+            parts = [f"{slack.share:.1%} of {slack.name.replace('_', ' ')}" for slack in found]
+            context.summary["slack"] = ", ".join(parts)
+        for slack in found if plan.source == "masks" else ():
+            slack.check()
+
     def _latency(self, context: Context, data: RunData, slim: ReidNet) -> None:
         """A latency budget of the masks is checked again on what is left of the network."""
         from toolkit.planning.edge import check_latency
@@ -126,7 +149,23 @@ class SlimStage(Stage):
             return
         height, width = data.pictures.shape[1:3]
         found = check_latency(slim, (height, width), masks.latency).latency_ms
+        device, limit = masks.latency.device, masks.latency.max_ms
+        interval = (1 - found.high / limit, 1 - found.low / limit)
+        slack = Metric(
+            name="edge.slack.latency", value=1 - found.value / limit, interval=interval, n=1, variant="slim",
+            provenance="predicted", machine=device, protocol=f"{limit:g} ms, {masks.latency.precision}",
+        )  # fmt: skip
+        context.metrics.add(slack)
+        context.summary["slack"] = f"{interval[0]:.1%} to {interval[1]:.1%} of {limit:g} ms, predicted"
         context.summary["predicted"] = f"up to {found.high:.3g} ms on {masks.latency.device}"
+
+
+def _teacher(context: Context) -> ReidNet:
+    """The dense network of the run, or the one that it entered with."""
+    from toolkit.models.checkpoint import load_checkpoint
+    from toolkit.surgery import rebuild
+
+    return load_checkpoint(context.run.folder("train", "dense"), rebuild=rebuild).net
 
 
 def _why(row: dict[str, Any], plan: Plan, reasons: dict[str, str]) -> str:

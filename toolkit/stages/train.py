@@ -38,6 +38,28 @@ class TrainStage(Stage):
     def applies(self, settings: RunSettings) -> bool:
         return settings.enter.kind != "onnx"
 
+    def examine(self, settings: RunSettings) -> None:
+        """A budget that no mask can meet is refused before the dense network is trained."""
+        if settings.enter.kind != "train" or settings.patrol.masks is None:
+            return
+        import torch
+
+        from toolkit.models.architecture import Architecture
+        from toolkit.models.network import build_network
+        from toolkit.patrol.budgets import new_masks
+        from toolkit.patrol.training import make_steering
+        from toolkit.planning.edge import read_edge_layers
+        from toolkit.planning.staircase import with_predicted_step
+
+        size = settings.picture.height, settings.picture.width
+        net, example = (
+            build_network(Architecture(identities=2, **settings.model.model_dump())),
+            torch.zeros(1, 3, *size),
+        )
+        masks = aligned(settings.patrol, with_predicted_step(settings.slim.plan, net, example)).masks
+        assert masks is not None
+        make_steering(net, new_masks(net, example, masks), size, masks, 1, read_edge_layers)
+
     def describe(self, settings: RunSettings) -> str:
         entered = settings.enter.kind == "checkpoint"
         return f"take {settings.enter.path}, choose the wire's step" if entered else self.help
@@ -51,6 +73,7 @@ class TrainStage(Stage):
 
     def run(self, context: Context) -> None:
         from toolkit.models.checkpoint import save_checkpoint
+        from toolkit.patrol.distributed import from_first
 
         data = RunData.load(context)
         preprocess = Preprocess.load(context.run.folder("data"))
@@ -59,7 +82,7 @@ class TrainStage(Stage):
         entered = self._dense(context, data, preprocess, curves)
         dense, folder = entered.net, context.folder / "dense"
         save_checkpoint(folder, dense, preprocess, masks=entered.masks, plan=entered.plan, identities=identities)
-        fmt = wire_format(dense, data, context.settings.wire.bits)
+        fmt = from_first(wire_format(dense, data, context.settings.wire.bits))
         (context.folder / WIRE).write_text(fmt.to_json(), encoding="utf-8")
         if context.settings.enter.kind == "train":
             masks = self._patrol(context, dense, data, fmt, curves)
@@ -96,8 +119,7 @@ class TrainStage(Stage):
     ) -> dict[str, Any]:
         import torch
 
-        from toolkit.models.groups import find_groups
-        from toolkit.models.masks import MaskSet
+        from toolkit.patrol.budgets import new_masks
         from toolkit.patrol.training import train_patrol
         from toolkit.planning.edge import read_edge_layers
         from toolkit.planning.staircase import with_predicted_step
@@ -105,7 +127,7 @@ class TrainStage(Stage):
         example = torch.zeros(1, 3, *data.pictures.shape[1:3])
         rounding = with_predicted_step(context.settings.slim.plan, net, example)
         settings = aligned(seeded(context.settings.patrol, context.settings.seed + 1), rounding)
-        masks = MaskSet(find_groups(net, example))
+        masks = new_masks(net, example, settings.masks)
         folder = context.folder / CHECKPOINTS / "patrol"
         held = held_out(data, context.settings)
         pictures = defended_data(data, settings, Preprocess.load(context.run.folder("data")), held)
@@ -118,8 +140,11 @@ class TrainStage(Stage):
 def keep_curves(context: Context, curves: dict[str, Any]) -> None:
     """An artifact; and for TensorBoard in the run's own folder (events hold times: they are no artifacts)."""
     from toolkit.patrol.board import FOLDER, write_curves
+    from toolkit.patrol.distributed import rank
 
     context.write_json("curves.json", curves)
+    if rank():
+        return  # rank 0 of several processes writes them
     for phase, found in curves.items():
         write_curves(found, context.run.root / FOLDER / phase)
 
@@ -163,9 +188,11 @@ def defended_data(
     if lipschitz is None or lipschitz.perturbation != "counterfactual" or not data.synthetic:
         return pictures  # training refuses real pictures with a counterfactual term
     from toolkit.datasets.fleet.counterfactual import counterfactuals
+    from toolkit.patrol.distributed import first_alone
 
     paths = [data.paths[row] for row in data.rows["train"] if data.identities[row] not in held]
-    return replace(pictures, counterfactuals=counterfactuals(data.root, paths, preprocess))
+    with first_alone():
+        return replace(pictures, counterfactuals=counterfactuals(data.root, paths, preprocess))
 
 
 def wire_format(net: ReidNet, data: RunData, bits: int) -> WireFormat:

@@ -86,6 +86,11 @@ def make_plan(
         if not values:
             raise SurgeryError("this checkpoint has no masks; choose the source scores, zeros or lists")
         masks = mask_set(net, values, example)
+        if masks.zero_fraction() == 1:
+            raise SurgeryError(
+                "every channel mask is zero, so nothing of a picture would be left on the wire; train the masks "
+                "again with a larger masks.ratio or a smaller masks.l1, or take slim.source: scores"
+            )
         return plan_from_masks(net, masks, settings, example), masks
     if source == "zeros":
         return plan_from_zeros(net, settings, example), None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal
+from typing import Any, Generic, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from toolkit.models.channels.labels import Indices
@@ -17,6 +17,7 @@ from toolkit.models.masks import BLOCK_PREFIX, MaskSet
 from toolkit.surgery.choose import Choice, Scores, inexact, rounded
 from toolkit.surgery.cost import Half, predicted_cost
 from toolkit.surgery.errors import SurgeryError
+from toolkit.surgery.fill import filled
 from toolkit.surgery.plan import Plan, Source
 from toolkit.surgery.prepare import Prepared, prepare, remask
 from toolkit.surgery.proposal import PlanSettings, Proposal, allowed, by_root, masked_roots
@@ -39,6 +40,7 @@ class ScoreSettings(BaseModel):
         budget_of: what the budget limits.
         half: whose cost the budget limits.
         most: share of one group that may go at the most.
+        fill: with a budget, let aligned steps that still fit come back, the best scores first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +52,12 @@ class ScoreSettings(BaseModel):
     budget_of: Budgeted = "macs"
     half: Half = "all"
     most: float = Field(default=0.9, gt=0, le=1)
+    fill: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_fill(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings without it keep the hash that they had before there was such a thing."""
+        return {name: value for name, value in handler(self).items() if name != "fill" or value}
 
 
 def _weight_norms(net: nn.Module, structure: Structure) -> Scores:
@@ -199,11 +207,11 @@ def _from_scores(
     order, scores = _removal_order(structure, values, scoring), by_root(structure, values)
     if scoring.ratio is not None:
         total = sum(group.channels for group in structure.channel_map.groups)
-        number = round(scoring.ratio * total)
+        wanted = _flags(structure, order[: round(scoring.ratio * total)])
     else:
         full = Structure(ready.net, survey(ready.net, noise_like(example)))
-        number = _within_budget(full, order, scores, scoring, settings)
-    return _settled(net, ready, _flags(structure, order[:number]), scores, "scores", settings)
+        wanted = _within_budget(full, order, scores, scoring, settings)
+    return _settled(net, ready, wanted, scores, "scores", settings)
 
 
 def _removal_order(structure: Structure, values: Mapping[str, Tensor], scoring: ScoreSettings) -> Indices:
@@ -260,15 +268,17 @@ def _again(net: nn.Module, ready: Prepared, blocks: tuple[str, ...]) -> Prepared
 
 def _within_budget(
     structure: Structure, order: Indices, scores: Scores, scoring: ScoreSettings, settings: PlanSettings
-) -> int:
-    """How many channels must go, by bisection; the cost is the aligned plan's."""
+) -> Flags:
+    """Which channels must go, by bisection; the cost is the aligned plan's."""
 
-    def spent(number: int) -> int:
-        wanted = allowed(structure, _flags(structure, order[:number]), settings)
-        choice: Choice = rounded(structure, wanted, scores, settings.multiple())
+    def cost_without(wanted: Flags) -> int:
+        choice: Choice = rounded(structure, allowed(structure, wanted, settings), scores, settings.multiple())
         return int(
             getattr(predicted_cost(structure, structure.net, choice.kept, (), scoring.half), scoring.budget_of)
         )
+
+    def spent(number: int) -> int:
+        return cost_without(_flags(structure, order[:number]))
 
     assert scoring.budget is not None
     limit, low, high = scoring.budget * spent(0), 0, len(order)
@@ -280,4 +290,7 @@ def _within_budget(
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if spent(middle) <= limit else (middle + 1, high)
-    return low
+    wanted = _flags(structure, order[:low])
+    if not scoring.fill:
+        return wanted
+    return filled(structure, wanted, scores, settings.multiple(), cost_without, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from toolkit.models.architecture import Architecture
 from toolkit.models.groups import find_groups
 from toolkit.models.masks import MaskSet
 from toolkit.models.network import ReidNet, build_network
+from toolkit.patrol.budgets import new_masks, slacks
 from toolkit.patrol.cost import edge_cost, share_of_split
 from toolkit.patrol.settings import PatrolSettings
 from toolkit.patrol.training import finetune, train_dense, train_patrol
@@ -77,6 +79,7 @@ def make_network(job: Job, dense: ReidNet, data: RunData, preprocess: Preprocess
     Raises:
         TrainingError: no mask can meet the budget, or the loss became NaN or infinite.
     """
+    teacher = copy.deepcopy(dense) if job.settings.slim.finetune.distill else None  # training is in place
     net = recut(dense, job.settings.model.cut)
     example = torch.zeros(1, 3, *data.pictures.shape[1:3])
     fmt = wire_format(net, data, job.settings.wire.bits)
@@ -91,7 +94,7 @@ def make_network(job: Job, dense: ReidNet, data: RunData, preprocess: Preprocess
     if settings.train.epochs:
         held = held_out(data, job.settings, finetuning=True)
         pictures = defended_data(data, settings, preprocess, held)
-        history = finetune(net, pictures, fmt, settings, folder / "finetune", validation(data, held))
+        history = finetune(net, pictures, fmt, settings, folder / "finetune", validation(data, held), teacher)
         curves["finetune"] = history.curves
     edge = _device_cost(net, example, job.wire) | budget
     if job.device is not None and job.wire == "feature":
@@ -150,8 +153,10 @@ def _pruned(
     values: dict[str, torch.Tensor] = {}
     slim = job.settings.slim
     if job.prune == "masks":
-        settings = aligned(seeded(_budgeted(job.settings.patrol, share), job.settings.seed + 1), slim.plan)
-        masks = MaskSet(find_groups(net, example))
+        settings = aligned(
+            seeded(_budgeted(job.settings.patrol, job.budget, share), job.settings.seed + 1), slim.plan
+        )
+        masks = new_masks(net, example, settings.masks)
         held = held_out(data, job.settings)
         pictures = defended_data(data, settings, preprocess, held)
         validate = validation(data, held)
@@ -164,11 +169,19 @@ def _pruned(
     wanted = slim.model_copy(update={"source": job.prune, "scores": scores})
     loss = loss_on(data) if scores.criterion == "taylor" and job.prune == "scores" else None
     plan, found = make_plan(net, values, wanted, slim.plan, example, loss)
-    return apply_plan(net, found, plan, example, slim.plan.borders), plan, curves
+    result = apply_plan(net, found, plan, example, slim.plan.borders)
+    if job.prune == "masks" and settings.masks is not None:
+        for slack in slacks(net, result, settings.masks, example):
+            slack.check()
+    return result, plan, curves
 
 
-def _budgeted(settings: PatrolSettings, share: float | None) -> PatrolSettings:
+def _budgeted(settings: PatrolSettings, budget: str | float | None, share: float | None) -> PatrolSettings:
+    """The sweep's budget, in MACs unless the method names other costs of the split."""
     if settings.masks is None or share is None:
         return settings
-    masks = settings.masks.model_copy(update={"ratio": share, "as_split": None, "budget": "macs"})
+    changes: dict[str, Any] = {"ratio": share, "as_split": None, "budget": "macs"}
+    if settings.masks.budgets and isinstance(budget, str):
+        changes = {"as_split": budget}
+    masks = settings.masks.model_copy(update=changes)
     return settings.model_copy(update={"masks": masks})

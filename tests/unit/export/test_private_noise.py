@@ -1,6 +1,7 @@
 """Private noise in the graph: every form takes it, zeros change no code, and it is as strong as was asked for."""
 
 import functools
+import json
 import math
 
 import numpy as np
@@ -10,8 +11,12 @@ import pytest
 from calibration import CalibrationSettings, acceptance, lint, quantize
 from calibration.session import open_session
 from tests.unit.calibration.networks import batch, inverted, residual
+from toolkit.engines.layers import parse_information
+from toolkit.engines.settings import BuildSettings
+from toolkit.engines.trt_build import build_plan
 from toolkit.errors import ModelError
 from toolkit.export.private_noise import attach_private_noise
+from toolkit.planning.layers import fuse
 from toolkit.wire import WireFormat, decode, encode, standard_normal
 
 FORMS = ("a", "b", "cpu", "fp16")
@@ -128,3 +133,27 @@ def test_refusals():
     other.graph.output[0].name = "codes"
     with pytest.raises(ModelError, match="INT8 output wire, not codes"):
         attach_private_noise(other, fmt, 1)
+
+
+def test_tensorrt_runs_as_many_kernels_as_without_noise():
+    pytest.importorskip("tensorrt_rtx")
+    plain, fmt = forms("eight bits")["b"], format_of("eight bits")
+    settings = BuildSettings(engine="tensorrt_rtx", precision="int8", wire_step=fmt.step)
+    graphs = []
+    for model in (plain, attach_private_noise(plain, fmt, SIGMA)):
+        plan = build_plan(model.SerializeToString(), settings)
+        assert plan.wire_output == "codes"
+        graphs.append(parse_information(json.dumps(plan.layers)))
+    before, after = graphs
+    assert after.inputs == ("picture", "noise")
+    assert len(after.layers) == len(before.layers)
+    assert [layer.outputs[0].name for layer in after.layers if "noise" in {t.name for t in layer.inputs}] == [
+        "wire"
+    ]
+
+
+def test_the_predictor_reads_the_second_input():
+    plain, fmt = forms("eight bits")["float"], format_of("eight bits")
+    before, after = fuse(plain, "plain"), fuse(attach_private_noise(plain, fmt, SIGMA), "noisy")
+    assert len(after.layers) - len(before.layers) in (0, 1)
+    assert sum(layer.macs for layer in after.layers) == sum(layer.macs for layer in before.layers)

@@ -50,6 +50,25 @@ def test_shared_pass_gives_the_gradient_of_the_capped_reward(data):
     assert reward.error == pytest.approx(float(errors.detach().mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["mse", "ssim", "mixed"])
+def test_its_opinion_is_the_r2_of_the_better_decoder_whatever_the_loss(data, loss):
+    feature, pictures = data
+    names = ("adversary", "residual_n1c8")
+    ours, twin = (
+        Adversary(
+            SHAPE, SIZE, AdversarySettings(decoders=names, loss=loss), ReconstructionError(loss, pictures), 5
+        )
+        for _ in range(2)
+    )
+    reward = ours.play(feature, pictures, step=0)
+    with torch.no_grad():
+        found = [
+            1 - float((decoder(feature) - pictures).square().mean()) / twin.measure.mse_of_mean
+            for decoder in twin.decoders
+        ]
+    assert reward.r2 == pytest.approx(max(found), abs=1e-4)
+
+
 def test_nothing_is_rewarded_past_the_ceiling(data):
     feature, pictures = data
     adversary = make(pictures, ceiling=1e-4, beta=2.0)

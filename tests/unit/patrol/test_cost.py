@@ -6,8 +6,9 @@ from tests.unit.patrol.small import SIDE, small_net
 from toolkit.errors import TrainingError
 from toolkit.models.groups import find_blocks, find_groups
 from toolkit.models.masks import MaskSet
+from toolkit.patrol.budgets import costs_of
 from toolkit.patrol.cost import edge_cost, edge_parameters, share_of_split
-from toolkit.surgery import PlanSettings, apply_plan, cost, plan_from_masks
+from toolkit.surgery import PlanSettings, apply_plan, plan_from_masks
 
 
 def masks_of(net, blocks=False):
@@ -62,6 +63,15 @@ def test_share_of_an_earlier_dense_split():
         share_of_split(net, cost, "layer4")
 
 
+@pytest.mark.parametrize("unit", ["activation_bytes", "wire_bytes"])
+def test_bytes_of_an_earlier_dense_split(unit):
+    net, shallow = small_net(cut="layer3"), small_net(cut="layer1")
+    whole = edge_cost(net, masks_of(net), (SIDE, SIDE), unit, 1)
+    expected = costs_of(shallow, torch.zeros(1, 3, SIDE, SIDE))[unit]
+    assert share_of_split(net, whole, "layer1", (SIDE, SIDE)) * whole.full == pytest.approx(expected)
+    assert whole.full == costs_of(net, torch.zeros(1, 3, SIDE, SIDE))[unit]
+
+
 def test_the_networks_mode_is_left_alone():
     net = small_net().train()
     edge_cost(net, masks_of(net), (SIDE, SIDE), "macs", 1)
@@ -72,7 +82,7 @@ def test_the_networks_mode_is_left_alone():
     ("backbone", "cut"),
     [("resnet18", "layer2"), ("resnet50", "layer1"), ("mobilenet_v2", "features.4"), ("vgg16_bn", "stage2")],
 )
-@pytest.mark.parametrize("unit", ["macs", "parameters"])
+@pytest.mark.parametrize("unit", ["macs", "parameters", "activation_bytes", "wire_bytes"])
 def test_predicts_what_the_surgery_leaves(backbone, cut, unit):
     """The budget that masks are steered to is the cost of the network that is cut from them."""
     net = small_net(backbone=backbone, cut=cut)
@@ -84,7 +94,7 @@ def test_predicts_what_the_surgery_leaves(backbone, cut, unit):
     predicted = edge_cost(net, masks, (SIDE, SIDE), unit, 1)
     plan = plan_from_masks(net, masks, PlanSettings(align=1, borders="approximate"))
     slim = apply_plan(net, masks, plan)
-    left = cost(slim, torch.zeros(1, 3, SIDE, SIDE), half="edge")
+    left = costs_of(slim, torch.zeros(1, 3, SIDE, SIDE))[unit]
     biases = sum(p.numel() for name, p in edge_parameters(slim).items() if name not in edge_parameters(net))
     kept = {name: int((value > 0).sum()) for name, value in masks.values().items()}
-    assert predicted(kept) == pytest.approx(left.macs if unit == "macs" else left.parameters - biases)
+    assert predicted(kept) == pytest.approx(left - biases if unit == "parameters" else left)

@@ -108,6 +108,25 @@ def test_a_budget_holds_for_the_aligned_network(what: str, align: int) -> None:
     assert 0.2 < spent <= 0.6
 
 
+@pytest.mark.parametrize("align", [1, 8])
+def test_a_budget_is_filled_with_the_best_steps_that_fit(align: int) -> None:
+    net, settings = _net(), PlanSettings(align=align)
+    ranked, full = (
+        plan_from_scores(net, ScoreSettings(budget=0.6, budget_of="macs", fill=fill), settings, X)
+        for fill in (False, True)
+    )
+    spent = [cost(apply_plan(net, None, plan, X), X).macs / cost(net, X).macs for plan in (ranked, full)]
+    assert spent[0] <= spent[1] <= 0.6
+    for name, group in full.groups.items():
+        assert set(ranked.groups[name].kept) <= set(group.kept), "nothing goes that the ranking keeps"
+    for name, group in full.groups.items():  # no further step fits
+        if group.removed:
+            gone = {n: g.removed for n, g in full.groups.items()} | {name: group.removed[align:]}
+            more = plan_from_lists(net, gone, settings=settings, example=X)
+            assert cost(apply_plan(net, None, more, X), X).macs > 0.6 * cost(net, X).macs
+    assert "fill" not in ScoreSettings().model_dump()
+
+
 def test_a_budget_that_cannot_be_met_is_refused() -> None:
     with pytest.raises(SurgeryError, match="cannot go below"):
         plan_from_scores(_net(), ScoreSettings(budget=0.01, most=0.3), ONE, X)

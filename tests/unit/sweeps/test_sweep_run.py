@@ -1,5 +1,11 @@
 import json
 import logging
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +122,40 @@ def test_what_is_left_follows_the_real_times():
     left = Remaining({"a": 10.0, "b": 10.0, "c": 20.0})
     assert left.done("a", 20.0) == (2, pytest.approx(60.0))
     assert left.done("b", 20.0) == (1, pytest.approx(40.0))
+
+
+def holder(lock):
+    """Process that holds a lock, from the kernel's table; None when nobody does."""
+    if not lock.exists():
+        return None
+    inode = str(lock.stat().st_ino)
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
+            return int(fields[4])
+    return None
+
+
+def test_a_killed_workers_job_is_taken_up_by_another(finished, tmp_path, caplog):
+    """kill -9 in the middle of joint training; the job ends with the numbers of an unbroken one."""
+    whole = finished[0]
+    shutil.copytree(whole.root, tmp_path / "mini")
+    job = tmp_path / "mini" / "jobs" / "patrol-seed0"
+    shutil.rmtree(job)
+    sweep = Sweep.open(tmp_path / "mini", whole.settings)
+    working = threading.Thread(target=run_local, args=(sweep, 2))
+    with caplog.at_level(logging.WARNING):
+        working.start()
+        begun, deadline = job / "job.partial" / "checkpoints" / "patrol" / "state-000000", time.monotonic() + 200
+        while not begun.is_dir():
+            assert working.is_alive() and time.monotonic() < deadline, "no worker began the job"
+            time.sleep(0.01)
+        killed = holder(job / ".lock")
+        os.kill(killed, signal.SIGKILL)
+        assert not (job / "job").exists(), "it was in the middle of the job"
+        working.join(300)
+    assert not working.is_alive() and unmade(sweep) == {}
+    assert "a worker was killed (-9); another takes up its job" in caplog.text
+    for name in ("scores.json", "edge.json", "leaks.json", "curves.json"):
+        theirs = whole.root / "jobs" / "patrol-seed0" / "job" / name
+        assert (job / "job" / name).read_text() == theirs.read_text(), name
