@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from toolkit.errors import AttackError
+from toolkit.wire import WireFormat, write_frame
 
 Values = npt.NDArray[np.float64]
 Network = Callable[[Tensor], Tensor]
+NO_MODEL = "0" * 64  # a hash has one length, so that whose it is does not matter here
 ASSUMPTIONS = (
     "pictures are Gaussian at the reduced resolution; the float edge half before its quantizer; its mean Gram"
     " matrix over the pictures given; nothing but the codes is known"
@@ -35,7 +38,12 @@ def size_entropy_bits(sizes: Sequence[int]) -> float:
     if not len(sizes):
         raise AttackError("no frame sizes were given")
     counts = np.unique(np.asarray(sizes), return_counts=True)[1] / len(sizes)
-    return float(-(counts * np.log2(counts)).sum())
+    return float((counts * np.log2(1 / counts)).sum())
+
+
+def frame_lengths(codes: npt.NDArray[np.int8], fmt: WireFormat, compress: Literal["none", "zstd"]) -> list[int]:
+    """Bytes of the frame of each picture's codes ``(N, C, h, w)``."""
+    return [len(write_frame(np.asarray(one), fmt, NO_MODEL, 0, compress)) for one in codes]
 
 
 def largest_stretch(network: Network, pictures: Tensor, iterations: int = 30, seed: int = 0) -> Values:

@@ -67,6 +67,7 @@ class AttackResult:
         problems: why the suite as a whole would prove nothing.
         shown: positions of the test pictures whose reconstructions were kept for the grid.
         reconstructions: label -> ``(len(shown), H, W, 3)``, and ``original``.
+        left_out: label and reason of attackers that do not apply to what was attacked.
     """
 
     variant: str
@@ -77,6 +78,7 @@ class AttackResult:
     problems: tuple[str, ...]
     shown: tuple[int, ...]
     reconstructions: dict[str, Pictures]
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def worst(self, measure: Measure = "ssim") -> AttackerResult:
         """The attacker that gets most back: highest mean SSIM or lowest mean MSE on test."""
@@ -231,6 +233,7 @@ class AttackResult:
                 problems=tuple(body["problems"]),
                 shown=tuple(body["shown"]),
                 reconstructions={label: _load_pictures(folder, label) for label in body["labels"]},
+                left_out=tuple((label, why) for label, why in body.get("left_out", ())),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{path} cannot be read ({error}); run the attack stage again") from error

@@ -62,6 +62,8 @@ class AttackSettings(BaseModel):
         shallow_cut: block behind which the shallow dense split cuts; empty for the middle of the edge half.
         noise: standard deviation of the row with private noise, in units of the codes' own; a wire that has noise
             (``wire.noise``) is attacked as it is, without that row.
+        frames: numbers of transmissions of one scene that an adversary of a wire with noise or dropout sees, e.g.
+            1, 4 and 16; each but 1 is attacked twice (averaged, decoded jointly). Empty leaves it out.
         lpips: safetensors file with AlexNet's and LPIPS's weights, for LPIPS beside the other measures.
         bounds: Lipschitz constants, singular values and the null-space bound of the float edge half; None leaves
             them out.
@@ -85,6 +87,7 @@ class AttackSettings(BaseModel):
     references: tuple[ReferenceName, ...] | None = None
     shallow_cut: str = ""
     noise: float = Field(default=0.5, gt=0)
+    frames: tuple[Annotated[int, Field(ge=1, le=64)], ...] = ()
     lpips: Path | None = None
     bounds: BoundSettings | None = None
     seeds: int = Field(default=1, ge=1, le=20)
@@ -129,6 +132,28 @@ class AttackSettings(BaseModel):
         if tools.cloud and tools.identities:
             found.append(ShadowSettings(seed=seed, decoder=InverseNetworkSettings.headline(seed=seed)))
         return tuple(found)
+
+    def fitting(self, tools: Tools) -> tuple[AttackSettings, tuple[tuple[str, str], ...]]:
+        """The suite without the attackers that ``tools`` cannot serve, and their labels with the reason."""
+        wanted = self.chosen(tools)
+        if not self.attackers and self.preset == "headline":
+            wanted = (*wanted, *(one for one in OTHERS if one.kind not in {other.kind for other in wanted}))
+        reasons = {one.label or one.kind: _lacking(one, tools) for one in wanted}
+        kept = tuple(one for one in wanted if not reasons[one.label or one.kind])
+        left_out = tuple((label, why) for label, why in reasons.items() if why)
+        return self.model_copy(update={"attackers": kept}), left_out
+
+
+OTHERS: tuple[Attacker, ...] = (WhiteBoxSettings(), ShadowSettings())
+
+
+def _lacking(one: Attacker, tools: Tools) -> str:
+    """Why an attacker does not apply; empty where it does."""
+    if isinstance(one, WhiteBoxSettings) and tools.edge is None:
+        return "does not apply: there is no differentiable network from pictures to these codes"
+    if isinstance(one, ShadowSettings) and (tools.cloud is None or tools.identities is None):
+        return "does not apply: there is no cloud half behind these codes that takes them"
+    return ""
 
 
 def _reseeded(one: Attacker, number: int) -> Attacker:

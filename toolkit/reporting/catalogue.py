@@ -85,6 +85,8 @@ OTHERS: dict[str, Kind] = {
     "privacy.excess.r2": Kind("excess over the embedding, R²", PRIVACY, "lower", worst=True),
     "privacy.bound.bits_raw": Kind("bound: bits sent a picture", PRIVACY, "lower", exact=True),
     "privacy.bound.bits_entropy": Kind("bound: bits of an ideal coder a picture", PRIVACY, "lower"),
+    "privacy.bound.size_entropy_bits": Kind("bound: bits that a frame's length tells", PRIVACY, "lower"),
+    "privacy.bound.size_entropy_bits_zstd": Kind("bound: bits that a zstd frame's length tells", PRIVACY, "lower"),
     "privacy.bound.lipschitz": Kind("largest local stretch of the edge half", PRIVACY),
     "privacy.bound.null_space_mse": Kind("bound: MSE that the null space leaves", PRIVACY, "higher"),
     "privacy.ms_ssim": Kind("multi-scale SSIM of the reconstruction", PRIVACY, "lower"),

@@ -7,7 +7,7 @@ from toolkit.reporting.blocks import Section
 from toolkit.reporting.input import ReportInput
 from toolkit.reporting.path import attacker_of
 
-PREFIX, EXCESS, SEEDS = "privacy.reference.", "privacy.excess.", "privacy.seeds."
+PREFIX, EXCESS, SEEDS, FRAMES = "privacy.reference.", "privacy.excess.", "privacy.seeds.", "privacy.frames."
 WORDS = {
     "embedding": "the cloud's final embedding, which the task discloses anyway",
     "shallow": "the dense network, cut earlier",
@@ -23,7 +23,7 @@ def references(section: Section, data: ReportInput) -> None:
     """Add the table to a section; nothing where no such row was measured."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for metric in data.metrics:
-        if not metric.name.startswith((PREFIX, EXCESS, SEEDS)):
+        if not metric.name.startswith((PREFIX, EXCESS, SEEDS, FRAMES)):
             continue
         family, _, measure = metric.name.removeprefix("privacy.").removeprefix("reference.").rpartition(".")
         cells = found.setdefault((family, metric.variant), {})
@@ -33,7 +33,7 @@ def references(section: Section, data: ReportInput) -> None:
         cells.setdefault("by", attacker_of(metric))
     rows = [
         (
-            WORDS.get(family, family),
+            _words(family),
             data.title_of(variant),
             *(cells.get(measure, "\N{EN DASH}") for measure, _ in MEASURES),
             cells["by"],
@@ -44,3 +44,12 @@ def references(section: Section, data: ReportInput) -> None:
         section.head("Beside the anchors")
         section.say("The same attackers with the same budget on other things; rows to compare with, no divisors.")
         section.table("What the same attackers reach elsewhere, with 95 % intervals.", COLUMNS, rows)
+
+
+def _words(family: str) -> str:
+    """What is attacked; ``noise.frames.4`` is four transmissions of each scene on the row with noise."""
+    row, several, count = family.rpartition("frames.")
+    if not several:
+        return WORDS.get(family, family)
+    what = WORDS.get(row.rstrip("."), "the wire")
+    return f"{what}, {count} {'frame' if count == '1' else 'frames'} of each scene"

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.preprocess import Preprocess
 from toolkit.runs import CHECKPOINTS
+from toolkit.stages.attackers import halves, tools_of
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.bounds import measure_bounds
-from toolkit.stages.build import Encoder, codes_of, deployed_variant, open_encoder, running_variants
+from toolkit.stages.build import codes_of, deployed_variant, open_encoder, running_variants
 from toolkit.stages.certificates import Scenes, certify_variant, counterfactual_scenes
 from toolkit.stages.data import RunData
-from toolkit.stages.export import load_network, wire_of
+from toolkit.stages.export import wire_of
+from toolkit.stages.frames import measure_deployed
 from toolkit.stages.leaks import LeakStudy, readable_attacker
 from toolkit.stages.references import measure_references
 from toolkit.variants import Variant
 
 if TYPE_CHECKING:
     from toolkit.privacy.anchors import Anchors
-    from toolkit.privacy.attacks.tools import Network, Tools
-    from toolkit.privacy.codes import Pairs
+    from toolkit.privacy.attacks.tools import Tools
     from toolkit.privacy.result import AttackResult
     from toolkit.privacy.suite import AttackData
-    from toolkit.wire import WireFormat
 
 
 class AttackStage(Stage):
@@ -50,6 +48,7 @@ class AttackStage(Stage):
             for metric in result.metrics(context.machine, reference):
                 context.metrics.add(metric)
         measure_references(context, data, AttackRows(data), results, reference, scenes)
+        measure_deployed(context, data, AttackRows(data), results[deployed_variant(context)], reference)
         measure_bounds(context, data)
         worst = results[deployed_variant(context)]
         context.summary.update(
@@ -67,16 +66,13 @@ class AttackStage(Stage):
         scenes: Scenes,
         study: LeakStudy | None,
     ) -> AttackResult:
-        from toolkit.privacy.attacks.tools import Tools
         from toolkit.privacy.suite import attack_data, attack_variant, finished_attack
 
         network = Variant.from_key(key).network
-        edge, cloud = _halves(context, network)
         fmt, checkpoints = wire_of(context, network), context.folder / CHECKPOINTS / key
         settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
         with open_encoder(context, key) as encoder:
-            pretraining = _synthetic(context, encoder, fmt, checkpoints)
-            tools = Tools(edge, cloud, fmt, data.identities, pretraining)
+            tools = tools_of(context, data, halves(context, network), encoder, fmt, checkpoints)
             source = attack_data(
                 codes_of(context, key), data.pictures, AttackRows(data), fmt, data.identities, encoder
             )
@@ -90,19 +86,6 @@ class AttackStage(Stage):
             if study and studied:
                 study.measure(key, result, source, attack)
         return result
-
-
-def _synthetic(context: Context, encoder: Encoder, fmt: WireFormat, folder: Path) -> Pairs | None:
-    """Pairs of the synthetic fleet for attackers that pre-train; None where none are wanted."""
-    count = context.settings.attack.synthetic
-    if not count:
-        return None
-    from toolkit.privacy.synthetic import synthetic_pairs
-
-    preprocess = Preprocess.load(context.run.folder("data"))
-    shared = context.folder / CHECKPOINTS / "synthetic.npy"
-    folder.mkdir(parents=True, exist_ok=True)
-    return synthetic_pairs(count, preprocess, encoder, fmt, folder, shared, context.settings.seed)
 
 
 def _repeat(context: Context, source: AttackData, tools: Tools, first: AttackResult) -> None:
@@ -135,15 +118,6 @@ def _studied(context: Context) -> list[str]:
     """The variants whose leaks are read: all, or the dense reference and the deployed one."""
     keys, options = running_variants(context), context.settings.attack.leaks
     return keys if options and options.variants == "all" else [keys[0], deployed_variant(context)]
-
-
-def _halves(context: Context, network: str) -> tuple[Network | None, Network | None]:
-    """The differentiable halves, for attackers who know the weights; a user's ONNX file has none."""
-    if context.settings.enter.kind == "onnx":
-        return None, None
-    net, _ = load_network(context, network)
-    net.eval().requires_grad_(False)
-    return net.edge, net.cloud
 
 
 class AttackRows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,12 +14,20 @@ from toolkit.stages.data import RunData
 from toolkit.stages.export import load_network, networks_of, wire_of
 from toolkit.variants import Variant
 
+SIZES: dict[str, Literal["none", "zstd"]] = {
+    "privacy.bound.size_entropy_bits": "none",
+    "privacy.bound.size_entropy_bits_zstd": "zstd",
+}
+
 
 def measure_bounds(context: Context, data: RunData) -> None:
     """``privacy.bound.*`` of every network with its float edge half, and ``bounds.json``.
 
-    The bits are those of a variant's codes: a deterministic wire tells no more about a picture than it sends.
+    The bits are those of a variant's codes: a deterministic wire tells no more about a picture than it sends. What
+    the length of a frame alone tells is measured on the frames themselves, uncompressed (as they are sent unless
+    someone chooses otherwise) and compressed.
     """
+    from toolkit.privacy.bounds import frame_lengths, size_entropy_bits
     from toolkit.wire import entropy_bits
 
     for key in running_variants(context):
@@ -28,6 +36,9 @@ def measure_bounds(context: Context, data: RunData) -> None:
         fields: dict[str, Any] = {"unit": "bits", "variant": key, "split": "test", "n": len(codes)}
         context.measure("privacy.bound.bits_raw", float(fmt.elements * fmt.bits), **fields)
         context.measure("privacy.bound.bits_entropy", entropy_bits(codes), **fields)
+        for name, compress in SIZES.items():
+            bits = size_entropy_bits(frame_lengths(codes, fmt, compress))
+            context.measure(name, bits, protocol=f"frames, compression {compress}", **fields)
     if context.settings.enter.kind == "onnx" or context.settings.attack.bounds is None:
         return
     body = {network: _network(context, data, network) for network in networks_of(context)[0]}

@@ -23,6 +23,8 @@ from toolkit.settings import RunSettings
 if TYPE_CHECKING:
     import torch
 
+    from toolkit.privacy.settings import AttackSettings
+
 logger = logging.getLogger(__name__)
 MIB = 2**20
 JOINT_FACTOR = 2.4  # a joint PATROL step against a plain one
@@ -99,7 +101,7 @@ def estimate(settings: RunSettings) -> Estimate:
     forward = FORWARD_SHARE * total / rate
     seconds |= {"export": 10.0, "quantize": 15.0, "build": VARIANTS * forward + 10, "profile": 25.0}
     attack, floor = attack_seconds(settings)
-    seconds["attack"] = VARIANTS * attack + floor
+    seconds["attack"] = suites(settings.attack) * attack + floor
     seconds |= {"evaluate": VARIANTS * forward + 5, "report": 10.0}
     finetune = finetune_seconds(settings, train, rate)
     certain = settings.quantize.finetune is not None and settings.quantize.finetune.when == "always"
@@ -107,6 +109,12 @@ def estimate(settings: RunSettings) -> Estimate:
     possible = {"quantize": finetune} if finetune and not certain else {}
     codes = 8 * picture  # at most 8 bytes of codes per pixel: 128 channels at an eighth of the sides, and less
     return Estimate(seconds, int(total * (3 * picture + VARIANTS * codes / 4) + 400 * MIB), possible)
+
+
+def suites(options: AttackSettings) -> int:
+    """How often all attackers are trained: variants by seeds, rows beside them, several frames of one wire."""
+    frames = 2 * sum(count > 1 for count in options.frames)
+    return VARIANTS * options.seeds + len(options.rows()) + frames
 
 
 def attack_seconds(settings: RunSettings) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from toolkit.engines.settings import RunSettings as OpenSettings
 from toolkit.errors import AttackError
 from toolkit.preprocess import to_input
 from toolkit.runs import CHECKPOINTS
+from toolkit.stages.attackers import Encode, attack_row, halves, tools_of
 from toolkit.stages.base import Context
 from toolkit.stages.build import (
     cloud_path,
@@ -25,15 +26,23 @@ from toolkit.stages.build import (
 from toolkit.stages.certificates import FILE, REFERENCE, Scenes, certify_noisy_wire
 from toolkit.stages.data import RunData
 from toolkit.stages.export import WHOLE, load_network, wire_of
+from toolkit.stages.frames import Sender, measure_frames
 from toolkit.stages.leaks import readable_attacker
 from toolkit.stages.train import STEP_PICTURES
 from toolkit.variants import Variant
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from toolkit.privacy.attacks.tools import Network, Tools
     from toolkit.privacy.result import AttackResult
+    from toolkit.privacy.suite import AttackData
     from toolkit.wire import WireFormat
 
-Encode = Callable[[NDArray[np.uint8]], NDArray[Any]]
+    Halves = tuple[Network | None, Network | None]
+
 BATCH = 64
 
 
@@ -62,7 +71,7 @@ def measure_references(
     deployed, first = deployed_variant(context), running_variants(context)[0]
     for name in context.settings.attack.rows():
         variant = first if name == "shallow" else deployed
-        found = _attack(context, data, splits, name, variant, results[deployed], scenes)
+        found = _attack(context, data, splits, name, variant, results[deployed], scenes, reference)
         if found is None:
             continue
         metrics = reference_metrics(name, found, context.machine, found.measurable(reference)[0])
@@ -78,53 +87,92 @@ def measure_references(
 
 
 def _attack(
-    context: Context, data: RunData, splits: Any, name: str, variant: str, wire: AttackResult, scenes: Scenes
+    context: Context,
+    data: RunData,
+    splits: Any,
+    name: str,
+    variant: str,
+    wire: AttackResult,
+    scenes: Scenes,
+    reference: Any,
 ) -> AttackResult | None:
     from toolkit.privacy.codes import encode_to_file
-    from toolkit.privacy.sandwich import NoisyWire
-    from toolkit.privacy.suite import attack_data, attack_variant, finished_attack
+    from toolkit.privacy.suite import attack_data
 
-    settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
     folder = context.folder / CHECKPOINTS / f"reference-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     with open_encoder(context, variant, f"reference {name}") as encoder:
         made = _encoder(context, data, name, variant, encoder)
         if made is None:
             return None
-        encode, fmt = made
+        encode, fmt, known = made
         codes = encode_to_file(data.pictures, encode, folder / "codes.npy", BATCH)
         source = attack_data(codes, data.pictures, splits, fmt, data.identities, encode)
-        result = attack_variant(source, settings, folder, variant, wire.anchors)
-        if name == "noise" and any(scenes.values()) and fmt is not None:
-            label = readable_attacker(result)
-            attack = finished_attack(label, source, settings, folder) if label else None
-            noisy = NoisyWire(encoder, encode, fmt, _row_noise(context, data, variant))
-            body = certify_noisy_wire(context, REFERENCE, variant, scenes, noisy, attack)
-            context.write_json(f"reference-{name}/{FILE}", body)
+        tools = tools_of(context, data, known, encode, fmt, folder)
+        result = attack_row(context, source, tools, folder, variant, wire.anchors)
+        if name == "noise" and fmt is not None:
+            if any(scenes.values()):
+                _certify_row(context, data, scenes, (encoder, encode, fmt), (source, tools, folder), result)
+            sender = Sender(f"reference-{name}", f"privacy.reference.{name}.", variant, encode, fmt, known)
+            measure_frames(context, data, splits, sender, result, reference)
     result.save(context.folder / f"reference-{name}")
     return result
 
 
+def _certify_row(
+    context: Context,
+    data: RunData,
+    scenes: Scenes,
+    wire: tuple[Encode, Encode, WireFormat],
+    attacked: tuple[AttackData, Tools, Path],
+    result: AttackResult,
+) -> None:
+    """The sandwich of the row with noise, by the row's own strongest attacker."""
+    from toolkit.privacy.sandwich import NoisyWire
+    from toolkit.privacy.suite import finished_attack
+
+    source, tools, folder = attacked
+    settings = context.settings.attack.model_copy(update={"seed": context.settings.seed}).fitting(tools)[0]
+    label = readable_attacker(result)
+    attack = finished_attack(label, source, settings, folder, tools) if label else None
+    noisy = NoisyWire(*wire, _row_noise(context, data, result.variant))
+    body = certify_noisy_wire(context, REFERENCE, result.variant, scenes, noisy, attack)
+    context.write_json(f"reference-noise/{FILE}", body)
+
+
 def _encoder(
     context: Context, data: RunData, name: str, variant: str, encoder: Encode
-) -> tuple[Encode, WireFormat | None] | None:
-    """Pictures to what is sent in this row, and its format (None: floats)."""
+) -> tuple[Encode, WireFormat | None, Halves] | None:
+    """Pictures to what is sent in this row, its format (None: floats), and what may be known of the network.
+
+    Behind the embedding there is no cloud half; its edge half is the whole network with the wire inside.
+    """
     from toolkit.privacy.references import as_wire, noisy_encoder
 
     network = Variant.from_key(variant).network
     if name == "embedding":
         threads = OpenSettings(threads=context.settings.thread_count())
         cloud = open_engine(cloud_path(context, network), threads)
-        return lambda pictures: as_wire(cloud.run({"wire": encoder(pictures)})["embedding"]), None
+        known = _whole(halves(context, network), wire_of(context, network))
+        return lambda pictures: as_wire(cloud.run({"wire": encoder(pictures)})["embedding"]), None, known
     if name == "noise":
         if noise_of(context, variant):  # the wire itself has it, and is attacked as it is
             return None
         fmt = wire_of(context, network)
         sigma = _row_noise(context, data, variant) * fmt.step
-        return noisy_encoder(encoder, fmt, sigma, context.settings.seed), fmt
+        return noisy_encoder(encoder, fmt, sigma, context.settings.seed), fmt, halves(context, network)
     if context.settings.enter.kind == "onnx":
         return None
     return _shallow(context, data)
+
+
+def _whole(known: Halves, fmt: WireFormat) -> Halves:
+    from toolkit.wire import quantize_ste
+
+    edge, cloud = known
+    if edge is None or cloud is None:
+        return None, None
+    return lambda x: cloud(quantize_ste(edge(x), fmt))[:, :, None, None], None
 
 
 def _row_noise(context: Context, data: RunData, variant: str) -> float:
@@ -133,7 +181,7 @@ def _row_noise(context: Context, data: RunData, variant: str) -> float:
     return context.settings.attack.noise * float(np.asarray(sample, np.float32).std())
 
 
-def _shallow(context: Context, data: RunData) -> tuple[Encode, WireFormat]:
+def _shallow(context: Context, data: RunData) -> tuple[Encode, WireFormat, Halves]:
     """The dense network behind an earlier block, quantized with as many bits as the run's wire."""
     import torch
 
@@ -147,14 +195,18 @@ def _shallow(context: Context, data: RunData) -> tuple[Encode, WireFormat]:
         raise AttackError(
             f"attack.shallow_cut: {wanted!r} is no block before the cut; one of {', '.join(names[:-1])}"
         )
-    blocks = [block for _, block in net.edge_blocks()][: names.index(wanted) + 1]
+    blocks = [block for _, block in net.edge_blocks()]
+    sent = names.index(wanted) + 1
+
+    def edge(x: torch.Tensor) -> torch.Tensor:
+        return reduce(lambda y, block: block(y), blocks[:sent], x)
+
+    def cloud(x: torch.Tensor) -> torch.Tensor:
+        return net.cloud(reduce(lambda y, block: block(y), blocks[sent:], x))
 
     def feature(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.no_grad():
-            x = torch.from_numpy(to_input(pictures))
-            for block in blocks:
-                x = block(x)
-        values: NDArray[np.float32] = x.numpy()
+            values: NDArray[np.float32] = edge(torch.from_numpy(to_input(pictures))).numpy()
         return values
 
     sample = feature(np.asarray(data.pictures[data.rows["calibration"][:STEP_PICTURES]]))
@@ -162,4 +214,4 @@ def _shallow(context: Context, data: RunData) -> tuple[Encode, WireFormat]:
     step = choose_step(sample, own.bits, signed)
     channels, height, width = sample.shape[1:]
     fmt = WireFormat(channels, height, width, own.bits, step, signed)
-    return lambda pictures: encode(feature(pictures), fmt), fmt
+    return lambda pictures: encode(feature(pictures), fmt), fmt, (edge, cloud)

@@ -47,7 +47,19 @@ TINY = {
 }
 
 # What most runs leave out, for the run that is looked at.
+KNOWING = [
+    {"kind": "white_box", "iterations": 2, "tv": [0.0], "tuning_pictures": 1},
+    {
+        "kind": "shadow",
+        "steps": 2,
+        "batch": 4,
+        "width": 8,
+        "decoder": {"steps": 2, "batch": 8, "decoder": "subpixel_n1c16", "linear_start": False},
+    },
+]
 WHOLE_ATTACK = {
+    "attackers": [*TINY["attack"]["attackers"], *KNOWING],
+    "frames": [1, 2],
     "references": ["embedding", "shallow", "noise"],
     "seeds": 2,
     "augmented": 1,

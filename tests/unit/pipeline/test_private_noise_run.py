@@ -141,3 +141,14 @@ def test_engines_are_timed_again_against_a_run_without_noise(finished, noisy):
     quick = ProfileSettings(warmup_s=0, warmup_limit_s=0.01, duration_s=0.01, rounds=10)
     [found] = measure_against(noisy.run, finished.run, [INT8], "here", quick)
     assert found.ratio.value > 0 and json.loads(found.ratio.model_dump_json())["protocol"] == "against:baseline"
+
+
+def test_more_frames_of_the_noisy_wire_are_attacked(noisy):
+    metrics = report_metrics(noisy)
+    for count in (1, 2):
+        (row,) = metrics.find(f"privacy.frames.{count}.ssim")
+        assert row.variant == INT8 and 0 < row.value < 1
+    assert read_json(noisy.run.path("attack", INT8, "frames.json"))["same_codes"] is False
+    assert "the wire, 2 frames of each scene" in noisy.run.path("report", "report.html").read_text(
+        encoding="utf-8"
+    )

@@ -246,11 +246,43 @@ def test_rows_beside_the_anchors_and_several_seeds(finished):
     assert "Beside the anchors" in finished.run.path("report", "report.html").read_text(encoding="utf-8")
 
 
+def test_rows_meet_the_same_attackers_and_say_which_do_not_apply(finished):
+    every = {"ridge", "few", "white_box", "shadow"}
+    folder = finished.run.folder("attack")
+    for name, missing in (("embedding", {"shadow"}), ("shallow", set()), ("noise", set())):
+        body = read_json(folder / f"reference-{name}" / "attack.json")
+        assert {one["label"] for one in body["attackers"]} == every - missing, name
+        assert {label for label, _ in body["left_out"]} == missing
+        assert not body["failed"]
+    assert "no cloud half" in read_json(folder / "reference-embedding" / "attack.json")["left_out"][0][1]
+
+
+def test_several_frames_of_a_noisy_wire_are_attacked_and_change_nothing_on_another(
+    finished,
+):
+    metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
+    for count in (1, 2):
+        (row,) = metrics.find(f"privacy.reference.noise.frames.{count}.ssim")
+        assert ("attackers on 2 frames: " in row.protocol) == (count == 2)
+    (state,) = (m for m in metrics.find("privacy.trusted", INT8) if "on 2 frames" in m.protocol)
+    assert state.value == 0
+    folder = finished.run.folder("attack")
+    assert read_json(folder / INT8 / "frames.json")["same_codes"] is True
+    assert not metrics.find("privacy.frames.2.ssim")
+    stacked = read_json(folder / "reference-noise" / "frames-2-stacked" / "attack.json")
+    assert {label for label, _ in stacked["left_out"]} == {"white_box", "shadow"}
+    page = finished.run.path("report", "report.html").read_text(encoding="utf-8")
+    assert "the deployed wire with private noise, 2 frames of each scene" in page
+
+
 def test_bounds_are_named_with_their_assumptions(finished):
     metrics = MetricSet.load(finished.run.path("report", "metrics.json"))
     for key in (DENSE, SLIM, INT8):
         (raw,), (coded,) = (metrics.find(f"privacy.bound.bits_{kind}", key) for kind in ("raw", "entropy"))
         assert 0 < coded.value <= raw.value
+        (fixed,) = metrics.find("privacy.bound.size_entropy_bits", key)
+        (packed,) = metrics.find("privacy.bound.size_entropy_bits_zstd", key)
+        assert fixed.value == 0 < packed.value
     (bound,) = metrics.find("privacy.bound.null_space_mse", SLIM)
     assert bound.value >= 0 and "assumes: pictures are Gaussian" in bound.protocol
     (stretch,) = metrics.find("privacy.bound.lipschitz", DENSE)

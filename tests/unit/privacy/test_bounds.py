@@ -4,7 +4,14 @@ import torch
 from torch import nn
 
 from toolkit.errors import AttackError
-from toolkit.privacy.bounds import largest_stretch, null_space_bound, singular_values, size_entropy_bits
+from toolkit.privacy.bounds import (
+    frame_lengths,
+    largest_stretch,
+    null_space_bound,
+    singular_values,
+    size_entropy_bits,
+)
+from toolkit.wire import WireFormat
 
 
 @pytest.fixture(autouse=True)
@@ -18,11 +25,21 @@ def linear(matrix: torch.Tensor):
 
 
 def test_fixed_length_frames_tell_nothing_and_four_equal_lengths_tell_two_bits():
-    assert size_entropy_bits([100] * 9) == 0
+    assert str(size_entropy_bits([100] * 9)) == "0.0"
     assert size_entropy_bits([1, 2, 3, 4] * 5) == pytest.approx(2.0)
     assert size_entropy_bits([1, 1, 1, 2]) == pytest.approx(0.8112781)
     with pytest.raises(AttackError, match="no frame"):
         size_entropy_bits([])
+
+
+def test_lengths_of_frames_tell_something_only_where_they_are_compressed():
+    random = np.random.default_rng(0)
+    codes = np.zeros((6, 4, 8, 8), np.int8)
+    for number, one in enumerate(codes):  # from an empty picture to one that is full of detail
+        one.ravel()[: 40 * number] = random.integers(0, 127, 40 * number)
+    fmt = WireFormat(4, 8, 8, 8, 0.1, False)
+    assert size_entropy_bits(frame_lengths(codes, fmt, "none")) == 0
+    assert size_entropy_bits(frame_lengths(codes, fmt, "zstd")) == pytest.approx(np.log2(6))
 
 
 def test_stretch_and_spectrum_of_a_matrix():

@@ -5,10 +5,12 @@ Both functions turn grouped codes into one observation a scene, which any attack
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from toolkit.errors import AttackError
-from toolkit.privacy.codes import Array, WireCodes
+from toolkit.privacy.codes import Array, Pictures, WireCodes
 
 
 def average_frames(codes: Array, step: float) -> WireCodes:
@@ -30,6 +32,22 @@ def stack_frames(codes: Array, step: float) -> WireCodes:
     _check(codes)
     scenes, frames, channels, height, width = codes.shape
     return WireCodes(np.asarray(codes).reshape(scenes, frames * channels, height, width), step)
+
+
+def averaging(send: Callable[[Pictures], Array], frames: int, step: float) -> Callable[[Pictures], Array]:
+    """An encoder to the mean of ``frames`` transmissions ``(N, C, h, w)``, float32; each is drawn anew."""
+    return lambda pictures: average_frames(_sent(send, frames, pictures), step).values
+
+
+def stacking(send: Callable[[Pictures], Array], frames: int) -> Callable[[Pictures], Array]:
+    """An encoder to ``frames`` transmissions side by side ``(N, frames * C, h, w)``."""
+    return lambda pictures: stack_frames(_sent(send, frames, pictures), 1.0).values
+
+
+def _sent(send: Callable[[Pictures], Array], frames: int, pictures: Pictures) -> Array:
+    if frames < 1:
+        raise AttackError(f"an adversary sees at least one frame, not {frames}")
+    return np.stack([np.asarray(send(pictures)) for _ in range(frames)], 1)
 
 
 def _check(codes: Array) -> None:

@@ -1,0 +1,116 @@
+"""Several transmissions of one scene within the attack stage: what noise that changes between them still hides."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.runs import CHECKPOINTS
+from toolkit.stages.attackers import Encode, attack_row, halves, tools_of
+from toolkit.stages.base import Context
+from toolkit.stages.build import deployed_variant, open_encoder
+from toolkit.stages.data import RunData
+from toolkit.stages.export import wire_of
+from toolkit.variants import Variant
+
+if TYPE_CHECKING:
+    from toolkit.privacy.attacks.tools import Network
+    from toolkit.privacy.result import AttackResult
+    from toolkit.wire import WireFormat
+
+logger = logging.getLogger(__name__)
+FILE = "frames.json"
+SAMPLE, BATCH = 16, 64
+UNCHANGED = "every transmission of a picture has the same codes: more frames change nothing"
+
+
+@dataclass(frozen=True)
+class Sender:
+    """A wire that is seen more than once.
+
+    Attributes:
+        name: of its folder.
+        prefix: of its metrics.
+        variant: key.
+        send: pictures to codes; noise and dropout are drawn anew at every call.
+        fmt: of the wire.
+        halves: edge and cloud half, as far as there are any.
+    """
+
+    name: str
+    prefix: str
+    variant: str
+    send: Encode
+    fmt: WireFormat
+    halves: tuple[Network | None, Network | None]
+
+
+def measure_deployed(context: Context, data: RunData, splits: Any, one: AttackResult, reference: Any) -> None:
+    """``privacy.frames.N.*`` of the deployed variant, or the statement that more frames change nothing."""
+    if not context.settings.attack.frames:
+        return
+    key = deployed_variant(context)
+    network = Variant.from_key(key).network
+    fmt = wire_of(context, network)
+    with open_encoder(context, key, "frames") as encoder:
+        sender = Sender(key, "privacy.", key, encoder, fmt, halves(context, network))
+        measure_frames(context, data, splits, sender, one, reference)
+
+
+def measure_frames(
+    context: Context, data: RunData, splits: Any, sender: Sender, one: AttackResult, reference: Any
+) -> None:
+    """Attack N frames of every scene, averaged and decoded jointly; the stronger of the two is reported.
+
+    Args:
+        context: of the attack stage.
+        data: of the run.
+        splits: rows, as for the wire.
+        sender: the wire.
+        one: what the attackers reach from one frame.
+        reference: scores of the strongest attack on the dense reference.
+    """
+    from toolkit.privacy.multiframe import frame_metrics
+
+    pictures = np.asarray(data.pictures[data.test[:SAMPLE]])
+    if np.array_equal(np.asarray(sender.send(pictures)), np.asarray(sender.send(pictures))):
+        logger.info("%s: %s", sender.name, UNCHANGED)
+        context.write_json(f"{sender.name}/{FILE}", {"same_codes": True, "note": UNCHANGED})
+        return
+    body: dict[str, Any] = {"same_codes": False, "frames": {}}
+    for count in context.settings.attack.frames:
+        results = {"": one} if count == 1 else _attack(context, data, splits, sender, count, one)
+        metrics = frame_metrics(f"{sender.prefix}frames.{count}.", count, results, context.machine, reference)
+        body["frames"][str(count)] = {metric.name: metric.value for metric in metrics}
+        for metric in metrics:
+            context.metrics.add(metric)
+    context.write_json(f"{sender.name}/{FILE}", body)
+
+
+def _attack(
+    context: Context, data: RunData, splits: Any, sender: Sender, count: int, one: AttackResult
+) -> dict[str, AttackResult]:
+    from toolkit.privacy.attacks.frames import averaging, stacking
+    from toolkit.privacy.codes import encode_to_file
+    from toolkit.privacy.suite import attack_data
+
+    fmt, found = sender.fmt, {}
+    ways: dict[str, tuple[Encode, WireFormat | None]] = {
+        "averaged": (averaging(sender.send, count, fmt.step), None),
+        "stacked": (stacking(sender.send, count), replace(fmt, channels=fmt.channels * count)),
+    }
+    for way, (encode, form) in ways.items():
+        folder = context.folder / CHECKPOINTS / f"{sender.name}-{count}-{way}"
+        path = folder / "codes.npy"
+        kept = np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+        codes = encode_to_file(data.pictures, encode, path, BATCH) if kept is None else kept
+        source = attack_data(codes, data.pictures, splits, form, data.identities, encode)
+        # Stacked codes are no feature of the network: its halves say nothing about them.
+        known = sender.halves if way == "averaged" else (None, None)
+        tools = tools_of(context, data, known, encode, form, folder)
+        found[way] = attack_row(context, source, tools, folder, sender.variant, one.anchors)
+        found[way].save(context.folder / sender.name / f"frames-{count}-{way}")
+    return found
