@@ -44,11 +44,14 @@ def _peak_mib() -> float:
 
 
 def batches(job: dict[str, Any]) -> Iterator[np.ndarray]:
-    """float32 (n, 3, H, W) in [0, 1], read from the memory-mapped pictures as they are needed."""
+    """float32 (n, 3, H, W) in [0, 1], read as they are needed (pages of a memory map would count as memory)."""
     pictures = np.load(job["pictures"], mmap_mode="r", allow_pickle=False)
-    rows = job["rows"]
+    shape, start_of_data = pictures.shape[1:], pictures.offset
+    size, rows = int(np.prod(shape)), job["rows"]
     for start in range(0, len(rows), FORWARD):
-        chunk = np.asarray(pictures[rows[start : start + FORWARD]])
+        part = rows[start : start + FORWARD]
+        read = [np.fromfile(job["pictures"], np.uint8, size, offset=start_of_data + row * size) for row in part]
+        chunk = np.stack(read).reshape(len(part), *shape)
         yield np.ascontiguousarray(chunk.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
 
 

@@ -39,16 +39,16 @@ def main() -> None:
         if row["runs"]:
             result = AttackResult.load(options.run / "attack" / row["key"])
             if not rows:
-                rows.append(_row("original", "", result.reconstructions["original"][: options.pictures]))
+                rows.append(row("original", "", result.reconstructions["original"][: options.pictures]))
             best = max(result.attackers, key=lambda attacker: float(np.mean(attacker.ssim)))
             title = f"{Variant.from_key(row['key']).network} {row['precision'].upper()}"
             note = f"{best.label}: SSIM {np.mean(best.ssim):.3f}"
-            rows.append(_row(title, note, result.reconstructions[best.label][: options.pictures]))
+            rows.append(row(title, note, result.reconstructions[best.label][: options.pictures]))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(options.out), np.concatenate(rows)[:, :, ::-1])
 
 
-def _row(title: str, note: str, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def row(title: str, note: str, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One row: its name and its pictures, RGB."""
     height, width = (side * SCALE for side in pictures.shape[1:3])
     canvas = np.full((height + MARGIN, LABEL + len(pictures) * (width + MARGIN), 3), 255, np.uint8)

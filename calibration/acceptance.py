@@ -16,7 +16,7 @@ import onnx
 from calibration.errors import CalibrationError
 from calibration.graph import dimensions
 from calibration.lint import lint
-from calibration.session import open_session, run_all
+from calibration.session import open_session
 
 Verdict = Literal["accepted", "refused", "not run"]
 
@@ -68,10 +68,12 @@ def _checker(form: str, model: onnx.ModelProto) -> Acceptance:
 def _onnxruntime(form: str, model: onnx.ModelProto) -> Acceptance:
     import onnxruntime
 
-    shape = [size or 2 for size in dimensions(model.graph.input[0])]
-    pictures = np.full(shape, 0.5, dtype=np.float32)
+    inputs = {
+        value.name: np.full([size or 2 for size in dimensions(value)], 0.5, dtype=np.float32)
+        for value in model.graph.input
+    }
     try:
-        codes = run_all(open_session(model, 1, integer_kernels=form == "cpu"), pictures, len(pictures))
+        [codes] = open_session(model, 1, integer_kernels=form == "cpu").run(None, inputs)
     except CalibrationError as error:
         return Acceptance(form, "onnxruntime", "refused", _first_line(error))
     if codes.dtype != np.int8:
@@ -94,11 +96,12 @@ def _rtx(form: str, model: onnx.ModelProto) -> Acceptance:
             form, "tensorrt-rtx", "refused", (reasons or messages or ["parse failed"])[0].splitlines()[0]
         )
     config = builder.create_builder_config()
-    shape = dimensions(model.graph.input[0])
-    if None in shape:
-        profile = builder.create_optimization_profile()
-        fixed = tuple(size or 1 for size in shape)
-        profile.set_shape(model.graph.input[0].name, fixed, fixed, fixed)
+    profile = builder.create_optimization_profile()
+    dynamic = [value for value in model.graph.input if None in dimensions(value)]
+    for value in dynamic:
+        fixed = tuple(size or 1 for size in dimensions(value))
+        profile.set_shape(value.name, fixed, fixed, fixed)
+    if dynamic:
         config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     if plan is None:

@@ -48,13 +48,19 @@ class StreamingHistogram:
         """The largest absolute value."""
         return max(abs(self.minimum), abs(self.maximum)) if self.total else 0.0
 
-    def update(self, values: np.ndarray) -> None:
-        """Count an array of any shape; it must be finite."""
+    def update(self, values: np.ndarray, extremes: tuple[float, float] | None = None) -> None:
+        """Count an array of any shape; it must be finite.
+
+        Args:
+            values: what is counted.
+            extremes: smallest and largest of what ``values`` was drawn from; None where it is everything.
+        """
         flat = values.reshape(-1)
         if not flat.size:
             return
-        self.minimum = min(self.minimum, float(flat.min()))
-        self.maximum = max(self.maximum, float(flat.max()))
+        low, high = extremes or (float(flat.min()), float(flat.max()))
+        self.minimum = min(self.minimum, low)
+        self.maximum = max(self.maximum, high)
         self._grow(max(abs(self.minimum), abs(self.maximum)))
         if not self.limit:
             self.counts[0] += flat.size

@@ -175,10 +175,9 @@ def _eight(model: onnx.ModelProto, graph: Graph) -> Iterator[Finding]:
             yield Finding("domain", "error", "model", f"imports the domain {item.domain!r}; remove it")
     if model.ir_version > 8:
         yield Finding("ir-version", "error", "model", f"IR version {model.ir_version}; 8 at most for opset 17")
-    if graph.shapes.get(model.graph.input[0].name, ()) and None in graph.shapes[model.graph.input[0].name][1:]:
-        yield Finding(
-            "fixed-shape", "error", model.graph.input[0].name, "a dimension other than the batch is dynamic"
-        )
+    for value in model.graph.input:
+        if None in graph.shapes.get(value.name, ())[1:]:
+            yield Finding("fixed-shape", "error", value.name, "a dimension other than the batch is dynamic")
     for info in [*model.graph.value_info, *model.graph.output]:
         if info.type.tensor_type.elem_type == TensorProto.UINT8:
             yield Finding("uint8", "error", info.name, "is UINT8, which TensorRT 8.x has only as input; use INT8")

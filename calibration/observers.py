@@ -15,13 +15,15 @@ from calibration.histogram import StreamingHistogram
 from calibration.prepare import Prepared
 from calibration.session import open_session
 
+MOST = 1 << 14  # values of a picture that a histogram counts
+
 
 @dataclass(frozen=True)
 class Observations:
     """What one pass saw.
 
     Attributes:
-        histograms: tensor -> histogram of its absolute values.
+        histograms: tensor -> histogram of its absolute values (of many, an even part).
         ranges: tensor -> (smallest, largest) for every float tensor of the graph.
         pictures: how many pictures went through.
         data_hash: sha256 of the pictures' bytes, in order.
@@ -76,11 +78,12 @@ def observe(
         values = dict(zip(names, session.run(None, {prepared.picture: pictures}), strict=True))
         values[prepared.picture] = pictures
         for name, histogram in histograms.items():
-            _check_finite(name, values[name], count)
-            histogram.update(values[name])
+            low, high = float(values[name].min()), float(values[name].max())
+            _check_finite(name, values[name], (low, high), count)
+            histogram.update(thinned(values[name]), (low, high))
         for name in ranged:
             low, high = float(values[f"{name}.low"]), float(values[f"{name}.high"])
-            _check_finite(name, np.asarray([low, high]), count)
+            _check_finite(name, np.asarray([low, high]), (low, high), count)
             old = ranges.get(name, (low, high))
             ranges[name] = (min(old[0], low), max(old[1], high))
         low, high = ranges.get(prepared.picture, (np.inf, -np.inf))
@@ -135,12 +138,19 @@ def _chunks(prepared: Prepared, batches: Iterable[np.ndarray], size: int) -> Ite
             yield batch[start : start + size]
 
 
-def _check_finite(name: str, values: np.ndarray, first: int) -> None:
-    with np.errstate(invalid="ignore", over="ignore"):
-        total = (
-            float(np.dot(flat := values.reshape(-1), flat)) if values.dtype == np.float32 else float(values.sum())
-        )
-    if np.isfinite(total) or np.isfinite(values).all():
+def thinned(values: np.ndarray) -> np.ndarray:
+    """At most about ``MOST`` values of each picture ``(N, ...)``, evenly, so that every column and channel is met.
+
+    Neighbours in a feature map are alike: a histogram of all of them says nothing that one of many does not. The
+    extremes are taken from all of them. What is drawn does not depend on how many pictures come at once.
+    """
+    flat = values.reshape(len(values), -1)
+    stride = flat.shape[1] // MOST
+    return values if stride < 2 else flat[:, :: stride | 1]
+
+
+def _check_finite(name: str, values: np.ndarray, extremes: tuple[float, float], first: int) -> None:
+    if np.isfinite(extremes).all():  # NaN passes through min and max
         return
     where = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)) if values.ndim > 1 else [0]
     kind = "NaN" if np.isnan(values).any() else "infinite"

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -121,26 +122,31 @@ def read_picture_list(path: Path) -> tuple[str, ...]:
     return names
 
 
-def refuse_unreal(pictures: np.ndarray, limits: PictureLimits | None = None) -> None:
+def refuse_unreal(
+    pictures: np.ndarray, limits: PictureLimits | None = None, rows: np.ndarray | None = None
+) -> None:
     """Refuse random, constant and repeated data.
 
     Args:
-        pictures: uint8 (N, H, W, 3), or float32 (N, 3, H, W) in [0, 1].
+        pictures: uint8 (N, H, W, 3), or float32 (N, 3, H, W) in [0, 1]; may be a memory map.
         limits: None takes the defaults.
+        rows: which of them are meant; None for all. They are read one after the other.
 
     Raises:
         PictureError: not pictures at all.
         NoisePictureError, ConstantPictureError, DuplicatePictureError: by what they are.
     """
     limits = limits or PictureLimits()
-    images = _as_uint8(pictures)
+    images = _Images(_as_uint8(pictures), np.arange(len(pictures)) if rows is None else rows)
+    if not len(images):
+        raise PictureError("there are no calibration pictures; choose some with choose_pictures")
     flat = [i for i, image in enumerate(images) if _grey(image).std() < limits.contrast]
     _judge(flat, len(images), limits.bad_share, "show nothing (no contrast)", ConstantPictureError)
     shown = sorted(set(range(len(images))) - set(flat))
     noisy = [i for i in shown if neighbour_correlation(images[i]) < limits.neighbours]
     noisy = sorted({*noisy, *(i for i in shown if colour_correlation(images[i]) < limits.colours)})
     _judge(noisy, len(images), limits.bad_share, "are random numbers", NoisePictureError)
-    repeated = duplicates(images, limits.same)
+    repeated = _repeated(images, limits.same)
     _judge(repeated, len(images), limits.duplicate_share, "repeat another picture", DuplicatePictureError)
 
 
@@ -194,7 +200,24 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 def duplicates(images: np.ndarray, same: float) -> list[int]:
     """Numbers of the pictures that repeat an earlier one, by the means of 16x16 blocks of every channel."""
-    means = _block_means(images)
+    return _repeated(_Images(images, np.arange(len(images))), same)
+
+
+class _Images(Sequence[np.ndarray]):
+    """Some of many pictures, each read when it is needed."""
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
+        self._images, self._rows = images, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.asarray(self._images[self._rows[index]])
+
+
+def _repeated(images: _Images, same: float) -> list[int]:
+    means = np.stack([_block_means(image) for image in images])
     level = means.mean(axis=1)  # pictures whose overall level differs by more cannot be the same
     order = np.argsort(level, kind="stable")
     ends = np.searchsorted(level[order], level[order] + same, side="right")
@@ -206,10 +229,10 @@ def duplicates(images: np.ndarray, same: float) -> list[int]:
     return sorted(found)
 
 
-def _block_means(images: np.ndarray) -> np.ndarray:
-    count, height, width = images.shape[:3]
+def _block_means(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
     rows = np.linspace(0, height, min(BLOCKS, height) + 1).astype(int)[:-1]
     columns = np.linspace(0, width, min(BLOCKS, width) + 1).astype(int)[:-1]
-    sums = np.add.reduceat(np.add.reduceat(images.astype(np.float32), rows, axis=1), columns, axis=2)
+    sums = np.add.reduceat(np.add.reduceat(image.astype(np.float32), rows, axis=0), columns, axis=1)
     sizes = np.outer(np.diff(np.append(rows, height)), np.diff(np.append(columns, width)))
-    return np.asarray((sums / sizes[None, :, :, None]).reshape(count, -1))
+    return np.asarray((sums / sizes[:, :, None]).reshape(-1))

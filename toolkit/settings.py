@@ -96,9 +96,23 @@ class ModelSettings(Section):
 
 
 class WireSettings(Section):
-    """The codes that are sent; the step is chosen once, from training pictures."""
+    """The codes that are sent; the step is chosen once, from training pictures.
+
+    Attributes:
+        bits: of a code.
+        noise: standard deviation, in wire steps, of the private noise that the deployed edge half adds before its
+            last quantizer, drawn on the device and never sent; 0: none. A network should be trained with as much
+            (``patrol.noise``, ``slim.finetune.noise``).
+    """
 
     bits: int = Field(default=8, ge=2, le=8)
+    noise: float = Field(default=0.0, ge=0, le=64)
+
+    @model_serializer(mode="wrap")
+    def _without_noise(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings without noise keep the hash that they had before there was any."""
+        body: dict[str, Any] = handler(self)
+        return body if self.noise else {name: value for name, value in body.items() if name != "noise"}
 
 
 class SlimSettings(SourceSettings, Section):

@@ -22,6 +22,7 @@ from toolkit.checks.limits import BASELINE, Limits
 from toolkit.checks.select import RATIO, against, matches
 from toolkit.engines import build_engine, open_engine
 from toolkit.engines.base import Engine
+from toolkit.engines.edge_inputs import edge_inputs
 from toolkit.engines.settings import BuildSettings, RunSettings
 from toolkit.engines.sidecar import Sidecar
 from toolkit.errors import ArtifactError
@@ -135,7 +136,8 @@ def _measure(run: RunFolder, baseline: RunFolder, key: str, machine: str, option
             name: stack.enter_context(_Closing(_built(source, key, Path(scratch) / name)))
             for name, source in (("run", run), (BASELINE, baseline))
         }
-        profiles = profile(engines, {"picture": to_input(picture)}, options)
+        inputs = {name: edge_inputs(engine, to_input(picture)) for name, engine in engines.items()}
+        profiles = profile(engines, inputs, options)
     medians = {
         name: next(metric for metric in item.metrics() if metric.name == MEDIAN).model_copy(
             update={"variant": key, "machine": machine}

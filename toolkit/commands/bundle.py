@@ -21,6 +21,7 @@ from targets.jetson.remote import Deployed, DeployOptions, Host, deploy_all
 from toolkit.errors import ArtifactError, SettingsError
 from toolkit.preprocess import to_input
 from toolkit.runs import RunFolder
+from toolkit.wire import NOISE, standard_normal
 
 FAILED = 1
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -54,12 +55,13 @@ def bundle_spec(
     Raises:
         ArtifactError: the run lacks a stage.
     """
+    from toolkit.stages.sent import sent_network
+
     final = json.loads(run.path("export", "networks.json").read_text(encoding="utf-8"))["final"]
-    if precision == "int8":
-        networks = {form: run.path("quantize", f"edge.{form}.onnx") for form in "ab"}
-        cache = run.path("quantize", "calibration.cache")
-    else:
-        networks, cache = {"float": run.path("export", final, "edge.onnx")}, None
+    noise = run.manifest.settings.get("wire", {}).get("noise", 0.0)
+    forms = ("a", "b") if precision == "int8" else ("float",)
+    networks = {form: sent_network(run, final, form, noise) for form in forms}
+    cache = run.path("quantize", "calibration.cache") if precision == "int8" else None
     texts = {
         "preprocess.json": run.path("data", "preprocess.json").read_text(encoding="utf-8"),
         "wire.json": run.path("export", final, "wire.json").read_text(encoding="utf-8"),
@@ -69,7 +71,7 @@ def bundle_spec(
     return BundleSpec(
         name=run.manifest.name,
         networks=networks,
-        vectors=_vectors(run, networks["a" if precision == "int8" else "float"], vectors),
+        vectors=_vectors(run, networks[forms[0]], vectors),
         modules=modules,
         precision=precision,
         texts=texts,
@@ -78,7 +80,7 @@ def bundle_spec(
 
 
 def _vectors(run: RunFolder, network: Path, count: int) -> tuple[TestVector, ...]:
-    """Pictures of the calibration split, and the codes that ONNX Runtime computes for them."""
+    """Pictures of the calibration split, noise where the network reads it, and ONNX Runtime's codes for them."""
     from toolkit.engines.ort import open_session
     from toolkit.engines.settings import RunSettings
 
@@ -87,11 +89,14 @@ def _vectors(run: RunFolder, network: Path, count: int) -> tuple[TestVector, ...
         raise ArtifactError(f"the run has {len(rows)} calibration pictures; ask for fewer vectors than {count}")
     pictures = np.load(run.path("data", "pictures.npy"), mmap_mode="r", allow_pickle=False)
     session: Any = open_session(network.read_bytes(), RunSettings())
+    shape = next((tuple(item.shape[1:]) for item in session.get_inputs() if item.name == NOISE), None)
+    random = np.random.default_rng(len(rows))  # of the test vectors alone; a device draws its own
     found = []
     for row in rows[:: max(1, len(rows) // count)][:count]:
-        picture = to_input(np.asarray(pictures[[row]]))
-        (codes,) = session.run(["wire"], {"picture": picture})
-        found.append(TestVector(picture.astype(np.float32), codes.astype(np.int8)))
+        picture = to_input(np.asarray(pictures[[row]])).astype(np.float32)
+        noise = None if shape is None else standard_normal((1, *shape), random)
+        (codes,) = session.run(["wire"], {"picture": picture, **({} if noise is None else {NOISE: noise})})
+        found.append(TestVector(picture, codes.astype(np.int8), noise))
     return tuple(found)
 
 

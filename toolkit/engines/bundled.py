@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from targets.jetson.device.bundle import Manifest, verify
-from toolkit.engines.base import Engine
+from targets.jetson.device.bundle import Manifest, Vector, verify
+from toolkit.engines.base import Arrays, Engine
 from toolkit.engines.build import build_engine, open_engine
 from toolkit.engines.errors import EngineBuildError, NoDeviceError
 from toolkit.engines.settings import BuildSettings
@@ -89,14 +89,22 @@ def agreement(root: Path, manifest: Manifest, engine: Engine, step: float | None
     """Shares of the test vectors' codes that an engine gives exactly, and to one step."""
     differences = []
     for vector in manifest.vectors:
-        picture = np.fromfile(root / vector.input, "<f4").reshape(manifest.input.shape)
         expected = np.fromfile(root / vector.expected, np.int8).astype(np.int64)
-        codes = _codes(engine.run({manifest.input.name: picture})[manifest.output.name], step)
+        codes = _codes(engine.run(vector_inputs(root, manifest, vector))[manifest.output.name], step)
         if codes.size != expected.size:
             raise EngineBuildError(f"{vector.expected} has {expected.size} codes, the engine wrote {codes.size}")
         differences.append(np.abs(codes.ravel() - expected))
     every = np.concatenate(differences)
     return float((every == 0).mean()), float((every <= 1).mean())
+
+
+def vector_inputs(root: Path, manifest: Manifest, vector: Vector) -> Arrays:
+    """A test vector's inputs by name."""
+    files = [name for name in (vector.input, vector.noise) if name]
+    return {
+        port.name: np.fromfile(root / name, "<f4").reshape(port.shape)
+        for port, name in zip(manifest.inputs, files, strict=True)
+    }
 
 
 def _codes(output: NDArray[Any], step: float | None) -> NDArray[np.int64]:

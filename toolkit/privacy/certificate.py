@@ -81,7 +81,7 @@ def certify(content: str, scenes: Sequence[Pictures], encode: Callable[[Pictures
         raise AttackError(f"{content}: a certificate needs at least one scene")
     best, chance, changed = [], [], []
     for pictures in scenes:
-        _check_variants(content, pictures)
+        check_variants(content, pictures)
         codes = np.asarray(encode(pictures))
         if not np.array_equal(codes, np.asarray(encode(pictures))):
             raise AttackError(f"{content}: the engine gave other codes for the same pictures; use the noisy bound")
@@ -113,12 +113,27 @@ def certify_noisy(
         samples: Monte Carlo draws where there are more than two variants.
         seed: of the draws.
     """
-    if not scenes:
+    known = []
+    for pictures in scenes:
+        check_variants(content, pictures)
+        known.append(np.asarray(features(pictures), np.float64).reshape(len(pictures), -1))
+    return bound_of_means(content, known, sigma, frames=frames, samples=samples, seed=seed)
+
+
+def bound_of_means(
+    content: str,
+    known: Sequence[Values],
+    sigma: float,
+    *,
+    frames: int = 1,
+    samples: int = 20_000,
+    seed: int = 0,
+) -> Certificate:
+    """:func:`certify_noisy` from each scene's noise-free features ``(V, D)``, in any unit that ``sigma`` has."""
+    if not known:
         raise AttackError(f"{content}: a certificate needs at least one scene")
     best, chance, changed = [], [], []
-    for number, pictures in enumerate(scenes):
-        _check_variants(content, pictures)
-        means = np.asarray(features(pictures), np.float64).reshape(len(pictures), -1)
+    for number, means in enumerate(known):
         best.append(bayes_accuracy(means, sigma, frames=frames, samples=samples, seed=seed + number))
         chance.append(1 / len(means))
         changed.append(float((means[1:] != means[:1]).mean()))
@@ -209,7 +224,8 @@ def _wilson_upper(share: float, count: int) -> float:
     return (middle + spread) / (1 + z2 / count)
 
 
-def _check_variants(content: str, pictures: Pictures) -> None:
+def check_variants(content: str, pictures: Pictures) -> None:
+    """Refuse fewer than two variants, or two that are the same picture."""
     if pictures.ndim != 4 or len(pictures) < 2:
         raise AttackError(f"{content}: a scene needs at least two variants (V, H, W, 3), not {pictures.shape}")
     if len({picture.tobytes() for picture in pictures}) < len(pictures):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,6 +191,24 @@ class Pairs:
                 parts.append(Part(part.codes, part.pictures, self._index[rows], self._partner[rows]))
         return Pairs(parts)
 
+    def half(self, seed: int, identities: Sequence[str] | None = None) -> Pairs:
+        """Half of the distinct pictures, drawn at random, each with all its changed copies.
+
+        Args:
+            seed: of the draw.
+            identities: of the pictures of the first part, row by row: whole identities are drawn, since another
+                picture of a known vehicle says less than one of another vehicle. None draws pictures.
+
+        Raises:
+            AttackError: fewer than two pictures, or parts that are not changed copies of the first, row by row.
+        """
+        count = len(self.parts[0].indices)
+        if count < 2 or any(len(part.indices) != count for part in self.parts):
+            sizes = [len(part.indices) for part in self.parts]
+            raise AttackError(f"parts of {sizes} pictures have no half: all are changed copies of at least two")
+        rows = _drawn_half(identities or [str(row) for row in range(count)], count, seed)
+        return self.at(np.concatenate([rows + i * count for i in range(len(self.parts))]))
+
     def mismatched(self, seed: int) -> Pairs:
         """The same codes and pictures in pairs that do not belong together, for the floor's decoder."""
         parts = []
@@ -198,6 +216,17 @@ class Pairs:
             order = np.random.default_rng((seed, i)).permutation(len(part.indices))
             parts.append(Part(part.codes, part.pictures, part.indices, part.indices[order]))
         return Pairs(parts)
+
+
+def _drawn_half(identities: Sequence[str], count: int, seed: int) -> Indices:
+    """Rows of randomly drawn identities, at least half of all rows; single rows where there is one identity."""
+    if len(identities) != count:
+        raise AttackError(f"{len(identities)} identities do not belong to {count} pictures")
+    names = np.asarray(identities if len(set(identities)) > 1 else range(count)).astype(str)
+    order = np.random.default_rng((seed, 2)).permutation(np.unique(names))
+    sizes = np.cumsum([np.count_nonzero(names == name) for name in order])
+    taken = max(1, min(len(order) - 1, int(np.searchsorted(sizes, count / 2)) + 1))
+    return np.flatnonzero(np.isin(names, order[:taken]))
 
 
 def _check_part(part: Part) -> None:

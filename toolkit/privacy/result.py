@@ -120,7 +120,7 @@ class AttackResult:
 
     @property
     def converged(self) -> bool:
-        """The learned attackers were shown to gain nothing from more steps."""
+        """The learned attackers were shown to gain nothing from more steps, nor (headline) from more pictures."""
         learned = [a.fit.converged for a in self.attackers if a.fit.steps]
         return bool(learned) and all(flag is True for flag in learned)
 

@@ -1,8 +1,9 @@
-"""Reconstructions that take hours survive a kill: finished batches are kept."""
+"""What takes hours survives a kill, and is gone on with only for the codes that it was made from."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,20 @@ from toolkit.privacy.codes import Pictures
 
 if TYPE_CHECKING:
     from toolkit.privacy.suite import AttackData
+
+
+def fresh_folder(folder: Path, tag: str) -> None:
+    """Make the folder of an attacker; what an attack on other codes left in it is removed, not gone on with.
+
+    Args:
+        folder: of checkpoints.
+        tag: digest of codes, pictures and rows.
+    """
+    marker = folder / "codes.key"
+    if folder.exists() and not (marker.exists() and marker.read_text(encoding="utf-8") == tag):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text(tag, encoding="utf-8")
 
 
 def reconstruct_kept(attack: Attack, data: AttackData, folder: Path, key: str) -> Pictures:

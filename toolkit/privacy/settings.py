@@ -105,7 +105,7 @@ class AttackSettings(BaseModel):
 
     def reseeded(self, number: int) -> AttackSettings:
         """The same suite with its seeds moved on by ``number``."""
-        attackers = tuple(one.model_copy(update={"seed": one.seed + number}) for one in self.attackers)
+        attackers = tuple(_reseeded(one, number) for one in self.attackers)
         return self.model_copy(update={"attackers": attackers, "seed": self.seed + number})
 
     def chosen(self, tools: Tools = NO_TOOLS) -> tuple[Attacker, ...]:
@@ -128,6 +128,13 @@ class AttackSettings(BaseModel):
         if tools.cloud and tools.identities:
             found.append(ShadowSettings(seed=seed, decoder=InverseNetworkSettings.headline(seed=seed)))
         return tuple(found)
+
+
+def _reseeded(one: Attacker, number: int) -> Attacker:
+    changes: dict[str, object] = {"seed": one.seed + number}
+    if isinstance(one, ShadowSettings | SubstituteSettings):
+        changes["decoder"] = _reseeded(one.decoder, number)
+    return one.model_copy(update=changes)
 
 
 def make_attack(settings: Attacker, tools: Tools = NO_TOOLS) -> Attack:

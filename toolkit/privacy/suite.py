@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from toolkit.privacy.augmentation import Jitter, changed_part, mirror
 from toolkit.privacy.codes import Array, Indices, Pairs, Part, Pictures, WireCodes
 from toolkit.privacy.perceptual import Lpips, fits_ms_ssim, ms_ssim
 from toolkit.privacy.result import AttackerResult, AttackResult, attacker_from
-from toolkit.privacy.resume import reconstruct_kept
+from toolkit.privacy.resume import fresh_folder, reconstruct_kept
 from toolkit.privacy.settings import NO_TOOLS, AttackSettings, make_attack
 from toolkit.privacy.similarity import compare
 from toolkit.privacy.trust import attacker_problems, suite_problems
@@ -154,7 +154,7 @@ def attack_variant(
 ) -> AttackResult:
     """Like :func:`run_attack`, from one object."""
     folder.mkdir(parents=True, exist_ok=True)
-    tag = _fingerprint(data)
+    tag, tools = _fingerprint(data), _knowing(tools, data)
     train, validation = _own_pairs(data, settings, folder, tag)
     shown = _spread(len(data.test), settings.pictures_shown)
     attackers, failed, kept = [], [], {"original": data.pictures[data.test[shown]]}
@@ -196,9 +196,9 @@ def finished_attack(
     Raises:
         AttackError: the settings have no attacker of that label.
     """
-    for options in settings.chosen(tools):
+    for options in settings.chosen(_knowing(tools, data)):
         if label == (options.label or options.kind):
-            attack = make_attack(options, tools)
+            attack = make_attack(options, _knowing(tools, data))
             attack.fit(*_own_pairs(data, settings, folder, _fingerprint(data)), folder / label)
             return attack
     raise AttackError(f"no attacker {label!r} in this suite")
@@ -209,6 +209,11 @@ def suite_anchors(data: AttackData, settings: AttackSettings, folder: Path) -> A
     folder.mkdir(parents=True, exist_ok=True)
     tag = _fingerprint(data)
     return _anchors(data, _own_pairs(data, settings, folder, tag), settings, folder, tag)
+
+
+def _knowing(tools: Tools, data: AttackData) -> Tools:
+    """The adversary knows which of its own pictures show one vehicle, and looks at no others' identities."""
+    return tools if tools.identities is not None else replace(tools, identities=data.identities)
 
 
 def _own_pairs(data: AttackData, settings: AttackSettings, folder: Path, tag: str) -> tuple[Pairs, Pairs]:
@@ -238,7 +243,7 @@ def _run_one(
         body = json.loads(done.read_text(encoding="utf-8"))
         if body.pop("key", None) == key:
             return attacker_from(body)
-    own.mkdir(parents=True, exist_ok=True)
+    fresh_folder(own, tag)
     started = time.monotonic()
     report = attack.fit(*pairs, own)
     pictures = reconstruct_kept(attack, data, own, key)
@@ -269,11 +274,12 @@ def _anchors(
     options = next((a for a in settings.chosen() if isinstance(a, InverseNetworkSettings)), None)
     options = options or InverseNetworkSettings.screening()
     steps = max(2, options.steps // FLOOR_SHARE)
-    options = options.model_copy(update={"label": "shuffled", "steps": steps, "doublings": 0})
+    options = options.model_copy(update={"label": "shuffled", "steps": steps, "doublings": 0, "data_check": False})
     marker = folder / "shuffled" / "key.txt"
     key = tag + options.model_dump_json()
     if path.exists() and marker.exists() and marker.read_text(encoding="utf-8") == key:
         return Anchors.load(path)
+    fresh_folder(folder / "shuffled", tag)
     test = data.pairs(data.test)
     anchors = measure_anchors(*pairs, test, InverseNetwork(options), settings.seed, folder / "shuffled")
     anchors.save(path)

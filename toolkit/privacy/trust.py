@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toolkit.privacy.attacks.base import FitReport
 from toolkit.privacy.result import AttackerResult
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def attacker_problems(attacker: AttackerResult, others: Sequence[AttackerResult]
         if attacker.fit.converged is None:
             found.append("convergence was not tested (screening)")
         elif not attacker.fit.converged:
-            found.append(
-                f"not converged: the last doubling of the steps still gained {attacker.fit.gain:.3f} SSIM"
-            )
+            found.append(_not_converged(attacker.fit))
     if attacker.kind in LEARNED:
         found += _against_ridge(attacker, others)
     return replace(attacker, problems=tuple(found))
@@ -47,6 +46,15 @@ def suite_problems(
     if len(data.train) < minimum_train:
         found.append(f"the attacker had only {len(data.train)} pairs, {minimum_train} are needed")
     return tuple(found)
+
+
+def _not_converged(fit: FitReport) -> str:
+    if fit.data_gain is None:
+        return f"not converged: the last doubling of the steps still gained {fit.gain:.3f} SSIM"
+    return (
+        f"not converged: all pictures still gained {fit.data_gain:.3f} SSIM over half of them; raise "
+        "attack.augmented or attack.synthetic (with pretrain_steps), or give the attacker more pictures"
+    )
 
 
 def _against_ridge(attacker: AttackerResult, others: Sequence[AttackerResult]) -> list[str]:

@@ -6,10 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from targets.jetson.device.bundle import verify
 from toolkit.engines.build import open_engine
+from toolkit.engines.bundled import vector_inputs
 from toolkit.profiling.latency import ProfileSettings, profile
 from toolkit.profiling.statistics import Profile, ProfilingError
 
@@ -47,11 +46,11 @@ def time_bundled(root: Path, engine: Path, seconds: float) -> BundledTimes:
     manifest = verify(root)
     if not manifest.vectors:
         raise ProfilingError("the bundle has no test vector to time the engine on; pack it again")
-    picture = np.fromfile(root / manifest.vectors[0].input, "<f4").reshape(manifest.input.shape)
+    inputs = vector_inputs(root, manifest, manifest.vectors[0])
     opened = open_engine(engine)
     try:
         settings = ProfileSettings(duration_s=seconds, rounds=ROUNDS, burst=BURST)
-        found = profile({KEY: opened}, {manifest.input.name: picture}, settings)[KEY]
+        found = profile({KEY: opened}, inputs, settings)[KEY]
         return BundledTimes(found, time.monotonic())
     finally:
         opened.close()

@@ -69,6 +69,13 @@ OTHERS: dict[str, Kind] = {
         for content in ("plate", "occupants", "background")
     },
     **{
+        f"privacy.certificate.{content}.truth": Kind(
+            f"best guess of the {content} on the noisy codes themselves", PRIVACY, "lower"
+        )
+        for content in ("plate", "occupants", "background")
+    },
+    "wire.noise": Kind("private noise on the wire", WIRE, exact=True),
+    **{
         f"privacy.certificate.{content}.attack": Kind(
             f"an attacker on the same scenes names the {content}", PRIVACY, "lower"
         )

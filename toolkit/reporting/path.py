@@ -68,6 +68,7 @@ def worst(metrics: list[Metric], kind: Kind) -> Metric | None:
 
 
 BESIDE_A_LEAK = (".original", ".chance", ".ssim_floor")  # in the table of leaks
+IN_SANDWICHES = ("certificate.with_noise.", ".frames")  # in the table of certificates
 
 
 def path_table(data: ReportInput) -> tuple[Group, ...]:
@@ -93,7 +94,8 @@ def _more_names(data: ReportInput) -> list[str]:
         "quantization.",
     )
     found = {metric.name for metric in data.metrics if metric.name.startswith(wanted)}
-    return sorted(name for name in found - set(PATH) if not name.endswith(BESIDE_A_LEAK))
+    elsewhere = {name for name in found if name.endswith(BESIDE_A_LEAK) or any(p in name for p in IN_SANDWICHES)}
+    return sorted(found - set(PATH) - elsewhere)
 
 
 def _rows(data: ReportInput, name: str) -> list[Row]:

@@ -6,6 +6,7 @@ from toolkit.checks.select import same_protocol
 from toolkit.metrics import Metric
 from toolkit.reporting import numbers, plots
 from toolkit.reporting.blocks import Section
+from toolkit.reporting.certificates import certificates
 from toolkit.reporting.input import PictureGrid, ReportInput
 from toolkit.reporting.leaks import leaks
 from toolkit.reporting.path import attacker_of
@@ -56,6 +57,7 @@ def privacy(data: ReportInput, publish: bool) -> Section:
     section.table("Every attacker that was run.", heads, _attacker_rows(data, names))
     leaks(section, data)
     references(section, data)
+    certificates(section, data)
     _convergence(section, data)
     _anchors(section, data, publish)
     return section

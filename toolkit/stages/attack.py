@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.preprocess import Preprocess
-from toolkit.progress import track
 from toolkit.runs import CHECKPOINTS
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.bounds import measure_bounds
 from toolkit.stages.build import Encoder, codes_of, deployed_variant, open_encoder, running_variants
+from toolkit.stages.certificates import Scenes, certify_variant, counterfactual_scenes
 from toolkit.stages.data import RunData
 from toolkit.stages.export import load_network, wire_of
 from toolkit.stages.leaks import LeakStudy, readable_attacker
@@ -23,27 +21,24 @@ from toolkit.variants import Variant
 
 if TYPE_CHECKING:
     from toolkit.privacy.anchors import Anchors
-    from toolkit.privacy.attacks.base import Attack
     from toolkit.privacy.attacks.tools import Network, Tools
     from toolkit.privacy.codes import Pairs
     from toolkit.privacy.result import AttackResult
     from toolkit.privacy.suite import AttackData
     from toolkit.wire import WireFormat
 
-Scenes = dict[str, list[NDArray[np.uint8]]]
-
 
 class AttackStage(Stage):
     """The same attackers with the same budget on the codes of every variant that runs here."""
 
     name = "attack"
-    version = 3
+    version = 4
     sections = ("attack",)
     inputs = ("data", "export", "build")
 
     def run(self, context: Context) -> None:
         data = RunData.load(context)
-        scenes = _scenes(context)
+        scenes = counterfactual_scenes(context)
         study = _study(context, data)
         results: dict[str, AttackResult] = {}
         anchors: Anchors | None = None
@@ -54,7 +49,7 @@ class AttackStage(Stage):
         for result in results.values():
             for metric in result.metrics(context.machine, reference):
                 context.metrics.add(metric)
-        measure_references(context, data, AttackRows(data), results, reference)
+        measure_references(context, data, AttackRows(data), results, reference, scenes)
         measure_bounds(context, data)
         worst = results[deployed_variant(context)]
         context.summary.update(
@@ -91,7 +86,7 @@ class AttackStage(Stage):
             label, studied = readable_attacker(result), key in _studied(context)
             wanted = label is not None and (any(scenes.values()) or (study is not None and studied))
             attack = finished_attack(label, source, settings, checkpoints, tools) if label and wanted else None
-            _certify(context, key, scenes, encoder, attack, fmt)
+            certify_variant(context, key, scenes, encoder, attack, fmt)
             if study and studied:
                 study.measure(key, result, source, attack)
         return result
@@ -140,53 +135,6 @@ def _studied(context: Context) -> list[str]:
     """The variants whose leaks are read: all, or the dense reference and the deployed one."""
     keys, options = running_variants(context), context.settings.attack.leaks
     return keys if options and options.variants == "all" else [keys[0], deployed_variant(context)]
-
-
-def _scenes(context: Context) -> Scenes:
-    """Counterfactual pictures by content; only the synthetic fleet can render them."""
-    from toolkit.privacy.counterfactuals import CONTENTS, counterfactual_pictures
-
-    settings = context.settings
-    count = settings.attack.certificate_scenes
-    if settings.data.kind != "fleet" or not count:
-        return {}
-    preprocess = Preprocess.load(context.run.folder("data"))
-    names = track(CONTENTS, "counterfactual scenes")
-    return {name: counterfactual_pictures(name, settings.data.fleet, preprocess, count) for name in names}
-
-
-def _certify(
-    context: Context, key: str, scenes: Scenes, encoder: Encoder, attack: Attack | None, fmt: WireFormat
-) -> None:
-    """How many variants of one scene the codes of this engine can tell apart, and how many a real attacker does.
-
-    The two are the sandwich: attack <= truth <= certificate.
-    """
-    from toolkit.privacy.certificate import certify, matching_accuracy
-    from toolkit.privacy.codes import WireCodes
-
-    body = {}
-    for content, pictures in scenes.items():
-        if not pictures:
-            continue
-        found = certify(content, pictures, encoder)
-        body[content] = asdict(found)
-        protocol = f"chance {found.chance:.3f}, {found.changed:.1%} of the codes change"
-        context.measure(
-            f"privacy.certificate.{content}", found.accuracy, n=found.scenes, variant=key, protocol=protocol
-        )
-        if attack is None:
-            continue
-        each = matching_accuracy(
-            pictures, encoder, lambda codes: attack.reconstruct(WireCodes.from_format(codes, fmt))
-        )
-        found.check(float(np.mean(each)))
-        body[content]["attack"] = each
-        name = f"privacy.certificate.{content}.attack"
-        protocol = f"by {attack.name}, chance {found.chance:.3f}"
-        context.measure(name, float(np.mean(each)), n=found.scenes, variant=key, protocol=protocol)
-    if body:
-        context.write_json(f"{key}/certificates.json", body)
 
 
 def _halves(context: Context, network: str) -> tuple[Network | None, Network | None]:

@@ -62,12 +62,14 @@ class Stage(ABC):
         version: raised whenever the stage's code would make something else from the same inputs.
         sections: the sections of the settings that change its result (``slim.plan``: a part of one).
         inputs: the stages whose artifacts it reads; those that a run leaves out are ignored.
+        ignored: parts of those sections that do not change its result (``wire.noise``).
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     sections: ClassVar[tuple[str, ...]]
     inputs: ClassVar[tuple[str, ...]]
+    ignored: ClassVar[tuple[str, ...]] = ()
 
     @property
     def help(self) -> str:
@@ -92,6 +94,9 @@ class Stage(ABC):
     def key(self, settings: RunSettings, inputs: dict[str, str]) -> str:
         """Hash of all that decides the stage's result: settings, code version and inputs."""
         dump = settings.model_dump(mode="json")
+        for path in self.ignored:
+            section, _, name = path.rpartition(".")
+            _section(dump, section).pop(name, None)
         body = {
             "stage": self.name,
             "version": self.version,

@@ -11,7 +11,7 @@ import logging
 import shutil
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from toolkit.datasets.settings import DataSettings, open_dataset
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MIB = 2**20
 JOINT_FACTOR = 2.4  # a joint PATROL step against a plain one
+FINETUNE_FACTOR = 2.6  # a step of quantization-aware fine-tuning (FP32, with its teacher) against a plain one
 FORWARD_SHARE = 0.3
 RENDER_PER_SECOND = 100.0
 OTHER_ATTACKER_SECONDS = 5.0  # ridge; attackers by optimization are not timed beforehand
@@ -38,10 +39,17 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds per stage, and bytes in all."""
+    """Seconds per stage, and bytes in all.
+
+    Attributes:
+        seconds: of each stage.
+        bytes: of disk.
+        possible: further seconds of a stage that depend on what it finds.
+    """
 
     seconds: dict[str, float]
     bytes: int
+    possible: dict[str, float] = field(default_factory=dict)
 
     @property
     def total(self) -> float:
@@ -69,7 +77,12 @@ def announce(settings: RunSettings, run: RunFolder, stages: Collection[str]) -> 
     longest = sorted(seconds, key=lambda stage: -seconds[stage])[:3]
     parts = ", ".join(f"{stage} {minutes(seconds[stage])}" for stage in longest)
     total = minutes(sum(seconds.values()))
-    logger.info("run %s: about %s (%s), %d MiB of disk", settings.name, total, parts, needed // MIB)
+    maybe = "".join(
+        f", and {minutes(value)} more in {stage} if INT8 loses too much"
+        for stage, value in found.possible.items()
+        if stage in stages
+    )
+    logger.info("run %s: about %s (%s)%s, %d MiB of disk", settings.name, total, parts, maybe, needed // MIB)
 
 
 def estimate(settings: RunSettings) -> Estimate:
@@ -88,8 +101,12 @@ def estimate(settings: RunSettings) -> Estimate:
     attack, floor = attack_seconds(settings)
     seconds["attack"] = VARIANTS * attack + floor
     seconds |= {"evaluate": VARIANTS * forward + 5, "report": 10.0}
+    finetune = finetune_seconds(settings, train, rate)
+    certain = settings.quantize.finetune is not None and settings.quantize.finetune.when == "always"
+    seconds["quantize"] += finetune if certain else 0.0
+    possible = {"quantize": finetune} if finetune and not certain else {}
     codes = 8 * picture  # at most 8 bytes of codes per pixel: 128 channels at an eighth of the sides, and less
-    return Estimate(seconds, int(total * (3 * picture + VARIANTS * codes / 4) + 400 * MIB))
+    return Estimate(seconds, int(total * (3 * picture + VARIANTS * codes / 4) + 400 * MIB), possible)
 
 
 def attack_seconds(settings: RunSettings) -> tuple[float, float]:
@@ -97,18 +114,20 @@ def attack_seconds(settings: RunSettings) -> tuple[float, float]:
     import torch
 
     from toolkit.privacy.attacks.decoders import build_attack_decoder
+    from toolkit.privacy.attacks.imitation import ImitationSettings
     from toolkit.privacy.attacks.inverse_network import InverseNetworkSettings
 
     size = (settings.picture.height, settings.picture.width)
     shape = _wire_shape(settings)
     seconds = floor = 0.0
-    for attacker in settings.attack.chosen():
+    for chosen in settings.attack.chosen():
+        attacker = chosen.decoder if isinstance(chosen, ImitationSettings) else chosen
         if not isinstance(attacker, InverseNetworkSettings):
             seconds += OTHER_ATTACKER_SECONDS
             continue
         decoder = build_attack_decoder(attacker.decoder, *shape, size)
         pair = _timed(decoder, torch.zeros(BATCH, *shape), attacker.precision) * WINDOWED_SSIM / BATCH
-        seconds += pair * attacker.batch * attacker.steps * 2**attacker.doublings
+        seconds += pair * attacker.batch * attacker.most_steps()
         floor = max(floor, pair * attacker.batch * attacker.steps * FLOOR_SHARE)
     return seconds, floor
 
@@ -133,6 +152,15 @@ def joint_seconds(settings: DefenceSettings, train: int, rate: float) -> float:
     factor += FORWARD_SHARE if settings.distill else 0.0
     schedule: TrainSettings = settings.train
     return train * schedule.epochs * schedule.augmentations * factor / rate
+
+
+def finetune_seconds(settings: RunSettings, train: int, rate: float) -> float:
+    """Seconds of quantization-aware fine-tuning; 0 where the settings leave it out."""
+    options = settings.quantize.finetune
+    if options is None:
+        return 0.0
+    schedule = options.train
+    return FINETUNE_FACTOR * train * schedule.epochs * schedule.augmentations / rate
 
 
 def counts(data: DataSettings) -> tuple[int, int]:

@@ -26,6 +26,7 @@ class ExportStage(Stage):
     name = "export"
     version = 1
     sections = ("enter", "export", "wire")
+    ignored = ("wire.noise",)
     inputs = ("data", "train", "slim")
 
     def files(self, settings: RunSettings) -> dict[str, str]:

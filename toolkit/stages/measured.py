@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from toolkit.errors import ArtifactError
 from toolkit.metrics import Metric
 from toolkit.runs import RunFolder, file_sha256
+from toolkit.stages.sent import FOLDER, STAGE, file_of
 from toolkit.variants import Variant
 
 PROTOCOL = "on the device, batch 1"
@@ -142,6 +143,8 @@ def _networks(run: RunFolder) -> dict[str, str]:
     final = json.loads(run.path("export", "networks.json").read_text(encoding="utf-8"))["final"]
     files = [run.path("export", final, "edge.onnx")]
     files += [run.path("quantize", f"edge.{form}.onnx") for form in "ab"]
+    private = [(STAGE, FOLDER, file_of(form)) for form in ("float", "a", "b")]
+    files += [run.path(*parts) for parts in private if run.has(*parts)]
     return {file_sha256(file): final for file in files}
 
 

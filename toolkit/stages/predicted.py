@@ -13,7 +13,8 @@ from toolkit.errors import ModelError
 from toolkit.metrics import Metric
 from toolkit.planning.layers import layers_from_onnx
 from toolkit.stages.base import Context
-from toolkit.stages.export import EDGE, exported, networks_of
+from toolkit.stages.export import networks_of
+from toolkit.stages.sent import sent_network
 from toolkit.variants import Variant
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,9 @@ def predict_devices(context: Context) -> None:
     for text, (network, precision) in product(context.settings.devices, wanted):
         module, mode = device_of(text)
         try:
-            found = predict(layers_from_onnx(exported(context, network, EDGE)), module, mode, precision)
+            noise = context.settings.wire.noise if network == final else 0.0
+            path = sent_network(context.run, network, "float", noise)
+            found = predict(layers_from_onnx(path), module, mode, precision)
         except (ModelError, PredictionError) as error:
             logger.warning("%s %s on %s is not predicted: %s", network, precision, text, error)
             continue

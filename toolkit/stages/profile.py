@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.checks.select import against
 from toolkit.engines import open_engine
+from toolkit.engines.base import Arrays
+from toolkit.engines.edge_inputs import edge_inputs
 from toolkit.engines.settings import RunSettings as OpenSettings
 from toolkit.preprocess import to_input
 from toolkit.profiling import (
@@ -42,8 +45,8 @@ class ProfileStage(Stage):
         data = RunData.load(context)
         keys = running_variants(context)
         options = OpenSettings(threads=context.settings.thread_count())
-        inputs = {"picture": to_input(np.asarray(data.pictures[data.test[:1]]))}
-        profiles = self._latency(context, keys, inputs, options)
+        picture = to_input(np.asarray(data.pictures[data.test[:1]]))
+        profiles, inputs = self._latency(context, keys, picture, options)
         body: dict[str, Any] = {
             "samples_ms": {key: item.samples_ms.ravel().tolist() for key, item in profiles.items()},
             "clocks": {key: item.clocks.to_dict() for key, item in profiles.items() if item.clocks is not None},
@@ -63,7 +66,7 @@ class ProfileStage(Stage):
                 context.measure(
                     "memory.device", memory.device_bytes, unit="bytes", variant=key, protocol="batch 1"
                 )
-            layers = _layers(path, key, inputs, options)
+            layers = _layers(path, key, inputs[key], options)
             body["layers"][key] = [
                 {"layer": item.module or item.node, "ms": item.median_ms, "precision": item.operator}
                 for item in layers
@@ -74,10 +77,14 @@ class ProfileStage(Stage):
             moved = " (clocks moved)" if item.clocks is not None and item.clocks.moved else ""
             context.summary[f"p50 {key}"] = f"{item.p50:.3f} ms{moved}"
 
-    def _latency(self, context: Context, keys: list[str], inputs: Any, options: OpenSettings) -> dict[str, Any]:
+    def _latency(
+        self, context: Context, keys: list[str], picture: NDArray[np.float32], options: OpenSettings
+    ) -> tuple[dict[str, Any], dict[str, Arrays]]:
+        """Profiles, and the inputs that they were taken with, by variant."""
         settings: ProfileSettings = context.settings.profile
         engines = {key: open_engine(engine_path(context, key), options) for key in keys}
         try:
+            inputs = {key: edge_inputs(engine, picture) for key, engine in engines.items()}
             profiles = profile(engines, inputs, settings)
         finally:
             for engine in engines.values():
@@ -85,7 +92,7 @@ class ProfileStage(Stage):
         for item in profiles.values():
             for metric in item.metrics():
                 context.metrics.add(metric)
-        return profiles
+        return profiles, inputs
 
     def _ratios(self, context: Context, profiles: dict[str, Any]) -> list[dict[str, Any]]:
         reference, *others = profiles.values()

@@ -29,6 +29,14 @@ LEAST_DRIFT, MOST_DRIFT = 4, 256
 logger = logging.getLogger(__name__)
 
 
+def _pictures_sha256(data: RunData, rows: np.ndarray) -> str:
+    """Of the pictures' bytes, in order; never all of them in memory."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(np.ascontiguousarray(data.pictures[row]).tobytes())
+    return digest.hexdigest()
+
+
 class QuantizeStage(Stage):
     """Q/DQ networks for TensorRT 8.x (a), strongly typed TensorRT (b) and ONNX Runtime (cpu)."""
 
@@ -51,13 +59,12 @@ class QuantizeStage(Stage):
 
         data = RunData.load(context)
         rows = data.rows["calibration"]
-        pictures = np.ascontiguousarray(data.pictures[rows])
-        refuse_unreal(pictures)
+        refuse_unreal(data.pictures, rows=rows)
         names = [data.paths[row] for row in rows]
         options = context.settings.quantize
         settings = options.calibration(
             forms=tuple(dict.fromkeys((*FORMS, *options.forms))),
-            pictures_hash=hashlib.sha256(pictures.tobytes()).hexdigest(),
+            pictures_hash=_pictures_sha256(data, rows),
             preprocess_hash=text_sha256(context.run.path("data", "preprocess.json").read_text(encoding="utf-8")),
             threads=context.settings.thread_count(),
         )

@@ -14,9 +14,18 @@ from toolkit.errors import AttackError
 from toolkit.preprocess import to_input
 from toolkit.runs import CHECKPOINTS
 from toolkit.stages.base import Context
-from toolkit.stages.build import cloud_path, codes_of, deployed_variant, open_encoder, running_variants
+from toolkit.stages.build import (
+    cloud_path,
+    codes_of,
+    deployed_variant,
+    noise_of,
+    open_encoder,
+    running_variants,
+)
+from toolkit.stages.certificates import FILE, REFERENCE, Scenes, certify_noisy_wire
 from toolkit.stages.data import RunData
 from toolkit.stages.export import WHOLE, load_network, wire_of
+from toolkit.stages.leaks import readable_attacker
 from toolkit.stages.train import STEP_PICTURES
 from toolkit.variants import Variant
 
@@ -29,7 +38,12 @@ BATCH = 64
 
 
 def measure_references(
-    context: Context, data: RunData, splits: Any, results: dict[str, AttackResult], reference: Any
+    context: Context,
+    data: RunData,
+    splits: Any,
+    results: dict[str, AttackResult],
+    reference: Any,
+    scenes: Scenes,
 ) -> None:
     """Attack what else could have been sent with the run's own attackers, and add the rows.
 
@@ -41,13 +55,14 @@ def measure_references(
         splits: rows of both, as for the wire.
         results: of the wire, by variant.
         reference: scores of the strongest attack on the dense reference.
+        scenes: counterfactual pictures by content, for the certificate of the row with noise.
     """
     from toolkit.privacy.references import excess_metrics, reference_metrics
 
     deployed, first = deployed_variant(context), running_variants(context)[0]
     for name in context.settings.attack.rows():
         variant = first if name == "shallow" else deployed
-        found = _attack(context, data, splits, name, variant, results[deployed])
+        found = _attack(context, data, splits, name, variant, results[deployed], scenes)
         if found is None:
             continue
         metrics = reference_metrics(name, found, context.machine, found.measurable(reference)[0])
@@ -63,15 +78,16 @@ def measure_references(
 
 
 def _attack(
-    context: Context, data: RunData, splits: Any, name: str, variant: str, wire: AttackResult
+    context: Context, data: RunData, splits: Any, name: str, variant: str, wire: AttackResult, scenes: Scenes
 ) -> AttackResult | None:
     from toolkit.privacy.codes import encode_to_file
-    from toolkit.privacy.suite import attack_data, attack_variant
+    from toolkit.privacy.sandwich import NoisyWire
+    from toolkit.privacy.suite import attack_data, attack_variant, finished_attack
 
     settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
     folder = context.folder / CHECKPOINTS / f"reference-{name}"
     folder.mkdir(parents=True, exist_ok=True)
-    with open_encoder(context, variant) as encoder:
+    with open_encoder(context, variant, f"reference {name}") as encoder:
         made = _encoder(context, data, name, variant, encoder)
         if made is None:
             return None
@@ -79,6 +95,12 @@ def _attack(
         codes = encode_to_file(data.pictures, encode, folder / "codes.npy", BATCH)
         source = attack_data(codes, data.pictures, splits, fmt, data.identities, encode)
         result = attack_variant(source, settings, folder, variant, wire.anchors)
+        if name == "noise" and any(scenes.values()) and fmt is not None:
+            label = readable_attacker(result)
+            attack = finished_attack(label, source, settings, folder) if label else None
+            noisy = NoisyWire(encoder, encode, fmt, _row_noise(context, data, variant))
+            body = certify_noisy_wire(context, REFERENCE, variant, scenes, noisy, attack)
+            context.write_json(f"reference-{name}/{FILE}", body)
     result.save(context.folder / f"reference-{name}")
     return result
 
@@ -95,13 +117,20 @@ def _encoder(
         cloud = open_engine(cloud_path(context, network), threads)
         return lambda pictures: as_wire(cloud.run({"wire": encoder(pictures)})["embedding"]), None
     if name == "noise":
+        if noise_of(context, variant):  # the wire itself has it, and is attacked as it is
+            return None
         fmt = wire_of(context, network)
-        sample = codes_of(context, variant)[data.rows["calibration"][:STEP_PICTURES]]
-        sigma = context.settings.attack.noise * float(np.asarray(sample, np.float32).std()) * fmt.step
+        sigma = _row_noise(context, data, variant) * fmt.step
         return noisy_encoder(encoder, fmt, sigma, context.settings.seed), fmt
     if context.settings.enter.kind == "onnx":
         return None
     return _shallow(context, data)
+
+
+def _row_noise(context: Context, data: RunData, variant: str) -> float:
+    """Standard deviation, in steps, of the row with private noise."""
+    sample = codes_of(context, variant)[data.rows["calibration"][:STEP_PICTURES]]
+    return context.settings.attack.noise * float(np.asarray(sample, np.float32).std())
 
 
 def _shallow(context: Context, data: RunData) -> tuple[Encode, WireFormat]:

@@ -200,11 +200,18 @@ def _attackers(attacks: dict[str, Any]) -> tuple[Any, ...]:
     for key, result in attacks.items():
         for attacker in result.attackers:
             fit = attacker.fit
-            size = f"{fit.parameters:,} parameters, {fit.pairs:,} pairs, {fit.steps:,} steps"
+            size = f"{fit.parameters:,} parameters, {fit.pairs:,} pairs, {fit.steps:,} steps{_gains(fit)}"
             curves = {"validation SSIM": fit.curve} if fit.curve else {}
             scores = {"SSIM": float(np.mean(attacker.ssim)), "MSE": float(np.mean(attacker.mse))}
             rows.append(Attacker(attacker.label, key, fit.converged, curves, scores, attacker.problems, size))
     return tuple(rows)
+
+
+def _gains(fit: Any) -> str:
+    """What the last doubling of the steps and twice the pictures gained, where that was tested."""
+    tested = {"steps": fit.gain if fit.steps and fit.converged is not None else None, "pictures": fit.data_gain}
+    found = [f"twice the {what} gained {gain:.3f} SSIM" for what, gain in tested.items() if gain is not None]
+    return "".join(f", {text}" for text in found)
 
 
 def _anchors(attacks: dict[str, Any], data: RunData) -> Any:
@@ -243,11 +250,14 @@ def _grid(context: Context, data: RunData, attacks: dict[str, Any]) -> Any:
 def _wire(context: Context) -> tuple[Any, ...]:
     from toolkit.reporting.input import Fact
 
+    variants = context.read_json("build", VARIANTS)["variants"]
+    noise = {row["network"]: row["noise"] for row in variants if "noise" in row}
     facts = []
     for network in networks_of(context)[0]:
         fmt = wire_of(context, network)
         shape = f"{fmt.channels} x {fmt.height} x {fmt.width}"
         note = f"{fmt.bits} bits, step {fmt.step:.6g}, codes {fmt.low} to {fmt.high}"
+        note += f", private noise of {noise[network]:g} steps" if network in noise else ""
         facts.append(Fact(f"{network} wire", shape, note))
     return tuple(facts)
 

@@ -32,6 +32,7 @@ class TrainStage(Stage):
     name = "train"
     version = 1
     sections = ("picture", "enter", "model", "wire", "train", "patrol", "slim.plan")
+    ignored = ("wire.noise",)
     inputs = ("data",)
 
     def applies(self, settings: RunSettings) -> bool:

@@ -101,7 +101,7 @@ def _score(sweep: Sweep, job: Job, context: Context, net: ReidNet, fmt: Any) -> 
     anchors = Anchors.load(sweep.root / "anchors" / "anchors" / "anchors.json")
     last, seed = job.settings.slim.finetune, job.settings.seed
     if job.wire == "feature":
-        link = feature_link(net, fmt, last.noise, last.dropout, seed)
+        link = feature_link(net, fmt, job.settings.wire.noise or last.noise, last.dropout, seed)
     else:
         link = embedding_link(net, data, job.settings.wire.bits)
     attack = job.settings.attack.model_copy(update={"seed": job.settings.seed})

@@ -14,9 +14,11 @@ from toolkit.wire.errors import (
 )
 from toolkit.wire.frame import Frame, frame_size, read_frame, write_frame
 from toolkit.wire.packing import pack, packed_size, unpack
+from toolkit.wire.private_noise import NOISE, standard_normal
 from toolkit.wire.tensors import decode_tensor, encode_tensor, quantize_ste
 
 __all__ = [
+    "NOISE",
     "Frame",
     "FrameChecksumError",
     "FrameFormatError",
@@ -37,6 +39,7 @@ __all__ = [
     "packed_size",
     "quantize_ste",
     "read_frame",
+    "standard_normal",
     "unpack",
     "write_frame",
 ]

@@ -32,12 +32,19 @@ class TestVector:
     Attributes:
         picture: float32 (1, 3, H, W) in [0, 1].
         codes: int8 (1, C, h, w).
+        noise: float32 (1, C, h, w), the network's second input where it has private noise.
     """
 
     __test__ = False
 
     picture: NDArray[np.float32]
     codes: NDArray[np.int8]
+    noise: NDArray[np.float32] | None = None
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...] | None, ...]:
+        """Of picture, codes and noise."""
+        return self.picture.shape, self.codes.shape, None if self.noise is None else self.noise.shape
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class BundleSpec:
         precision: ``int8`` or ``fp16``.
         texts: content of ``preprocess.json``, ``wire.json`` and, where there are, ``limits.json``.
         calibration_cache: for DLA on TensorRT before 11.
-        input_name, output_name: of the networks.
+        input_name, output_name, noise_name: of the networks; the last where the vectors have noise.
         free_mb: memory that must be free while building, in MiB.
         equal, within_one: shares of codes that must agree.
     """
@@ -66,6 +73,7 @@ class BundleSpec:
     calibration_cache: Path | None = None
     input_name: str = "picture"
     output_name: str = "wire"
+    noise_name: str = "noise"
     free_mb: int = BUILD_MB
     equal: float = 0.9
     within_one: float = 0.995
@@ -124,10 +132,11 @@ def _check(spec: BundleSpec) -> None:
         raise BundleError(f"a bundle has the texts {', '.join(TEXTS)}, not {', '.join(sorted(spec.texts))}")
     first = spec.vectors[0]
     for vector in spec.vectors:
-        if vector.picture.dtype != np.float32 or vector.codes.dtype != np.int8:
-            raise BundleError("test vectors are float32 pictures and int8 codes")
-        if vector.picture.shape != first.picture.shape or vector.codes.shape != first.codes.shape:
-            raise BundleError("test vectors differ in shape; a bundle has one input size")
+        floats = (vector.picture, *(() if vector.noise is None else (vector.noise,)))
+        if any(values.dtype != np.float32 for values in floats) or vector.codes.dtype != np.int8:
+            raise BundleError("test vectors are float32 pictures (and noise) and int8 codes")
+        if vector.shapes != first.shapes:
+            raise BundleError("test vectors differ in shape, or in having noise; a bundle has one input size")
     for key in spec.modules:
         find_module(key)
 
@@ -142,6 +151,8 @@ def _collect(spec: BundleSpec) -> dict[str, bytes]:
     for number, vector in enumerate(spec.vectors):
         files[f"vectors/input_{number}.bin"] = np.ascontiguousarray(vector.picture, "<f4").tobytes()
         files[f"vectors/wire_{number}.bin"] = np.ascontiguousarray(vector.codes).tobytes()
+        if vector.noise is not None:
+            files[f"vectors/noise_{number}.bin"] = np.ascontiguousarray(vector.noise, "<f4").tobytes()
     for item in resources.files("targets.jetson.device").iterdir():
         if item.name.endswith((".py", ".json")):
             files[f"device/{item.name}"] = item.read_bytes()
@@ -151,6 +162,7 @@ def _collect(spec: BundleSpec) -> dict[str, bytes]:
 
 def _manifest(spec: BundleSpec, files: Mapping[str, bytes]) -> bytes:
     first = spec.vectors[0]
+    noise = {} if first.noise is None else {"name": spec.noise_name, "shape": list(first.noise.shape)}
     content = {
         "version": 1,
         "name": spec.name,
@@ -158,11 +170,16 @@ def _manifest(spec: BundleSpec, files: Mapping[str, bytes]) -> bytes:
         "precision": spec.precision,
         "networks": {form: f"model/edge.{form}.onnx" for form in spec.networks},
         "input": {"name": spec.input_name, "shape": list(first.picture.shape), "dtype": "float32"},
+        **({"noise": {**noise, "dtype": "float32"}} if noise else {}),
         "output": {"name": spec.output_name, "shape": list(first.codes.shape), "dtype": "int8"},
         "needs": {"tensorrt": min(OLDEST[form] for form in spec.networks), "free_mb": spec.free_mb},
         "tolerance": {"equal": spec.equal, "within_one": spec.within_one},
         "vectors": [
-            {"input": f"vectors/input_{i}.bin", "expected": f"vectors/wire_{i}.bin"}
+            {
+                "input": f"vectors/input_{i}.bin",
+                **({"noise": f"vectors/noise_{i}.bin"} if noise else {}),
+                "expected": f"vectors/wire_{i}.bin",
+            }
             for i in range(len(spec.vectors))
         ],
         "files": {

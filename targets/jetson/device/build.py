@@ -198,7 +198,8 @@ def verify_outputs(
     same = near = total = 0
     for number, vector in enumerate(manifest.vectors):
         out, log = scratch / f"output_{number}.json", scratch / f"verify_{number}.log"
-        run_trtexec(infer_command(trtexec, manifest, engine, root / vector.input, out), RUN_SECONDS, log)
+        files = [root / name for name in (vector.input, vector.noise) if name]
+        run_trtexec(infer_command(trtexec, manifest, engine, files, out), RUN_SECONDS, log)
         got = read_output(out, manifest.output)
         raw = (root / vector.expected).read_bytes()
         expected = struct.unpack(f"<{len(raw)}b", raw)

@@ -29,10 +29,14 @@ class Port:
 
 @dataclass(frozen=True)
 class Vector:
-    """Files of one input and of the codes that the host computed for it, raw and little-endian."""
+    """Files of one input and of the codes that the host computed for it, raw and little-endian.
+
+    ``noise`` is the file of the second input, empty where the network has none.
+    """
 
     input: str
     expected: str
+    noise: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Manifest:
     Attributes:
         modules: keys it was made for; empty for any.
         networks: path of the network by form: ``a`` for TensorRT 8.x, ``b`` for 10 and newer, ``float``.
+        noise: the second input, private noise, where the network has it; the device draws it for every picture.
         needs_tensorrt: the oldest TensorRT that takes one of them.
         needs_mb: MiB that must be free while the engine is built.
         equal, within_one: shares of codes that must agree with the host's exactly, and to one step.
@@ -62,6 +67,12 @@ class Manifest:
     vectors: tuple[Vector, ...]
     files: Mapping[str, Mapping[str, Any]]
     id: str
+    noise: Port | None = None
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """Everything that the network reads."""
+        return (self.input,) if self.noise is None else (self.input, self.noise)
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -90,9 +101,13 @@ def read_manifest(root: Path) -> Manifest:
             needs_mb=int(content["needs"]["free_mb"]),
             equal=float(content["tolerance"]["equal"]),
             within_one=float(content["tolerance"]["within_one"]),
-            vectors=tuple(Vector(one["input"], one["expected"]) for one in content["vectors"]),
+            vectors=tuple(
+                Vector(one["input"], one["expected"], one["noise"] if "noise" in content else "")
+                for one in content["vectors"]
+            ),
             files=content["files"],
             id=hashlib.sha256(body).hexdigest(),
+            noise=_port(content["noise"]) if "noise" in content else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{MANIFEST} is damaged ({error}); copy the bundle again") from error

@@ -29,9 +29,8 @@ def build_command(
     trtexec: str, manifest: Manifest, form: str, network: Path, engine: Path, version: Sequence[int]
 ) -> list[str]:
     """The command that builds an engine for a batch of one."""
-    shape = "x".join(str(dim) for dim in manifest.input.shape)
     command = [trtexec, f"--onnx={network}", f"--saveEngine={engine}"]
-    command += [f"--{kind}Shapes={manifest.input.name}:{shape}" for kind in ("min", "opt", "max")]
+    command += [f"--{kind}Shapes={_shapes(manifest)}" for kind in ("min", "opt", "max")]
     command += [f"--memPoolSize=workspace:{WORKSPACE_MB}", "--profilingVerbosity=detailed"]
     command.append("--skipInference" if tuple(version) >= (8, 6) else "--buildOnly")
     if form == "a":
@@ -43,12 +42,12 @@ def build_command(
     return command
 
 
-def infer_command(trtexec: str, manifest: Manifest, engine: Path, picture: Path, out: Path) -> list[str]:
-    """The command that runs one test vector and writes the output."""
-    shape = "x".join(str(dim) for dim in manifest.input.shape)
+def infer_command(trtexec: str, manifest: Manifest, engine: Path, files: Sequence[Path], out: Path) -> list[str]:
+    """The command that runs one test vector, a file for every input, and writes the output."""
+    loaded = ",".join(f"{port.name}:{path}" for port, path in zip(manifest.inputs, files))
     return [
-        trtexec, f"--loadEngine={engine}", f"--shapes={manifest.input.name}:{shape}",
-        f"--loadInputs={manifest.input.name}:{picture}", f"--exportOutput={out}",
+        trtexec, f"--loadEngine={engine}", f"--shapes={_shapes(manifest)}",
+        f"--loadInputs={loaded}", f"--exportOutput={out}",
         "--iterations=1", "--warmUp=0", "--duration=0",
     ]  # fmt: skip
 
@@ -57,10 +56,14 @@ def profile_command(
     trtexec: str, manifest: Manifest, engine: Path, out: Path, seconds: int, version: Sequence[int]
 ) -> list[str]:
     """The command that times inference without copies, with a CUDA graph: what TensorRT 11 does by itself."""
-    shape = "x".join(str(dim) for dim in manifest.input.shape)
-    command = [trtexec, f"--loadEngine={engine}", f"--shapes={manifest.input.name}:{shape}"]
+    command = [trtexec, f"--loadEngine={engine}", f"--shapes={_shapes(manifest)}"]
     command += ["--warmUp=500", f"--duration={seconds}", "--iterations=100", f"--exportTimes={out}"]
     return command + (["--useCudaGraph", "--noDataTransfers", "--useSpinWait"] if version[0] < 11 else [])
+
+
+def _shapes(manifest: Manifest) -> str:
+    """``picture:1x3x64x64``, and the noise behind a comma where there is any."""
+    return ",".join(f"{port.name}:{'x'.join(str(dim) for dim in port.shape)}" for port in manifest.inputs)
 
 
 def run_trtexec(command: Sequence[str], seconds: int, log: Path) -> None:

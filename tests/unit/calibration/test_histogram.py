@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.histogram import StreamingHistogram
+from calibration.observers import MOST, thinned
+from calibration.thresholds import thresholds
 
 
 def filled(parts, bins=256) -> StreamingHistogram:
@@ -69,3 +71,33 @@ def test_merged_is_the_histogram_of_both():
 def test_memory_does_not_grow(bins):
     histogram = filled([np.random.default_rng(i).normal(size=1000) for i in range(5)], bins)
     assert histogram.counts.size == bins
+
+
+def test_thinning_takes_the_same_values_however_the_pictures_come():
+    values = np.random.default_rng(0).normal(size=(4, 8, 128, 128)).astype(np.float32)
+    together = thinned(values)
+    assert together.shape[0] == 4 and MOST // 2 <= together.shape[1] <= 2 * MOST
+    np.testing.assert_array_equal(together[2:3], thinned(values[2:3]))
+    small = values[:, :, :16, :16]
+    assert thinned(small) is small
+
+
+def test_thinning_meets_every_column_and_channel():
+    places = np.broadcast_to(np.arange(128, dtype=np.float32), (1, 8, 128, 128))
+    channels = np.broadcast_to(np.arange(8, dtype=np.float32)[:, None, None], (1, 8, 128, 128))
+    assert len(np.unique(thinned(places))) == 128
+    assert len(np.unique(thinned(channels))) == 8
+
+
+def test_thinned_histogram_has_the_thresholds_of_all_values():
+    random = np.random.default_rng(1)
+    values = np.maximum(random.laplace(size=(32, 16, 64, 64)), 0).astype(np.float32)
+    whole, part = StreamingHistogram(8192), StreamingHistogram(8192)
+    whole.update(values)
+    part.update(thinned(values), (float(values.min()), float(values.max())))
+    assert part.absolute_maximum == whole.absolute_maximum and part.limit == whole.limit
+    methods = ("mse", "minmax", "percentile", "entropy")
+    expected, found = (thresholds(item, 99.99, methods) for item in (whole, part))
+    for method in methods:
+        assert found[method] == pytest.approx(expected[method], rel=0.08), method
+    assert found["minmax"] == expected["minmax"]

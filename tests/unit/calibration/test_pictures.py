@@ -120,6 +120,16 @@ def test_a_few_bad_pictures_among_many_are_only_logged(caplog):
     assert "1 of 40" in caplog.text
 
 
+def test_only_the_chosen_rows_count():
+    found = pictures(10)
+    found[3] = found[5]
+    refuse_unreal(found, rows=np.asarray([0, 1, 2, 4, 5]))
+    with pytest.raises(DuplicatePictureError, match="number 1\\)"):
+        refuse_unreal(found, rows=np.asarray([5, 3]))
+    with pytest.raises(PictureError, match="no calibration pictures"):
+        refuse_unreal(found, rows=np.asarray([], np.int64))
+
+
 @pytest.mark.parametrize(
     "data", [np.zeros((4, 3), np.uint8), np.zeros((0, 8, 8, 3), np.uint8), np.full((2, 3, 8, 8), 2, np.float32)]
 )

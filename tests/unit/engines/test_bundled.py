@@ -18,6 +18,9 @@ from toolkit.engines.ort import open_session
 from toolkit.engines.settings import RunSettings
 from toolkit.engines.sidecar import Sidecar, sidecar_path
 from toolkit.errors import SettingsError
+from toolkit.export.private_noise import attach_private_noise
+from toolkit.profiling.bundled import time_bundled
+from toolkit.wire import WireFormat
 
 runner = CliRunner()
 
@@ -91,3 +94,25 @@ def test_an_engine_is_timed(tmp_path):
     out.write_bytes(out.read_bytes() + b"!")
     with pytest.raises(EngineMismatchError):
         runner.invoke(app, words, catch_exceptions=False)
+
+
+def test_a_network_with_private_noise_is_verified_and_timed_with_it(tmp_path):
+    fmt = WireFormat(2, 4, 4, 8, 0.05, True)
+    network = tmp_path / "edge.a.onnx"
+    onnx.save(attach_private_noise(edge(), fmt, 2.0), str(network))
+    random = np.random.default_rng(0)
+    picture, noise = random.random((1, 3, 4, 4), np.float32), random.standard_normal((1, 2, 4, 4), np.float32)
+    session = open_session(network.read_bytes(), RunSettings())
+    (codes,) = session.run(["wire"], {"picture": picture, "noise": noise})
+    write_bundle(BundleSpec("small", {"a": network}, (TestVector(picture, codes, noise),)), tmp_path / "n.tar.gz")
+    with tarfile.open(tmp_path / "n.tar.gz") as opened:
+        opened.extractall(tmp_path, filter="data")
+    out = tmp_path / "edge.engine"
+    assert build_bundled(tmp_path / "small", out, "onnxruntime", "a").equal == 1.0
+    assert time_bundled(tmp_path / "small", out, 0.01).profile.p50 > 0
+    changed = TestVector(picture, codes, np.zeros_like(noise))
+    write_bundle(BundleSpec("other", {"a": network}, (changed,)), tmp_path / "o.tar.gz")
+    with tarfile.open(tmp_path / "o.tar.gz") as opened:
+        opened.extractall(tmp_path, filter="data")
+    with pytest.raises(EngineBuildError, match="are equal"):
+        build_bundled(tmp_path / "other", out, "onnxruntime", "a")

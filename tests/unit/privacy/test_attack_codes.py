@@ -88,3 +88,39 @@ def test_nothing_to_encode(tmp_path):
     with pytest.raises(AttackError, match="no pictures"):
         encode_to_file(blobs(0), fold, tmp_path / "codes.npy")
     assert not list(tmp_path.iterdir())
+
+
+def test_half_of_the_pictures_keeps_their_changed_copies_together():
+    pictures = blobs(10)
+    codes, flipped = WireCodes(fold(pictures), STEP), np.ascontiguousarray(pictures[:, :, ::-1])
+    rows = np.array([9, 0, 3, 4, 7, 2])
+    copies = Part(WireCodes(fold(flipped[rows]), STEP), flipped[rows], np.arange(6))
+    half = Pairs([Part(codes, pictures, rows), copies]).half(seed=1)
+    assert len(half) == 6
+    first, second = half.parts
+    assert (rows[second.indices] == first.indices).all()
+    drawn = {tuple(Pairs([Part(codes, pictures, rows)]).half(seed).parts[0].indices) for seed in range(8)}
+    assert len(drawn) > 1
+
+
+def test_half_of_the_pictures_is_half_of_the_vehicles_where_they_are_known():
+    made = pairs(12)
+    names = [f"id{row // 3}" for row in range(12)]
+    half = made.half(0, names)
+    kept = {names[row] for row in half.parts[0].indices}
+    assert len(half) == 6
+    assert len(kept) == 2
+    assert len(made.half(0, ["one"] * 12)) == 6  # a single vehicle: pictures are drawn
+    uneven = ["a"] * 11 + ["b"]
+    assert {len(made.half(seed, uneven)) for seed in range(8)} <= {1, 11}
+
+
+def test_parts_without_a_half_are_refused():
+    pictures = blobs(4)
+    codes = WireCodes(fold(pictures), STEP)
+    uneven = Pairs([Part(codes, pictures, np.arange(4)), Part(codes, pictures, np.arange(3))])
+    for made in (uneven, Pairs([Part(codes, pictures, np.arange(1))])):
+        with pytest.raises(AttackError, match="no half"):
+            made.half(0)
+    with pytest.raises(AttackError, match="3 identities"):
+        pairs(4).half(0, ["a", "b", "c"])

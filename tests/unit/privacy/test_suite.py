@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,7 +75,8 @@ def test_other_codes_are_attacked_anew(result, tmp_path, monkeypatch):
     calls = []
     fit = InverseNetwork._fit
     monkeypatch.setattr(InverseNetwork, "_fit", lambda self, *a: (calls.append(1), fit(self, *a))[1])
-    attack_variant(data(seed=7), SUITE, folder, VARIANT, anchors=AttackResult.load(folder).anchors)
+    other = shutil.copytree(folder, tmp_path / "other")
+    attack_variant(data(seed=7), SUITE, other, VARIANT, anchors=AttackResult.load(folder).anchors)
     assert calls == [1]
 
 

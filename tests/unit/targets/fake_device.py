@@ -29,8 +29,11 @@ if "saveEngine" in given:
     with open(given["saveEngine"], "w") as out:
         out.write(hashlib.sha256(open(given["onnx"], "rb").read()).hexdigest())
 if "exportOutput" in given:
-    source = given["loadInputs"].split(":", 1)[1].replace("input_", "wire_")
-    raw = open(source, "rb").read()
+    files = dict(item.split(":", 1) for item in given["loadInputs"].split(","))
+    shapes = dict(item.split(":", 1) for item in given["shapes"].split(","))
+    raw = open(files["picture"].replace("input_", "wire_"), "rb").read()
+    if list(files) != list(shapes) or ("noise" in files and os.path.getsize(files["noise"]) != 4 * len(raw)):
+        print("[E] inputs do not match"); sys.exit(1)
     codes = list(struct.unpack("<%db" % len(raw), raw))
     if mode == "wrong":
         codes = [c + 3 for c in codes]

@@ -56,7 +56,8 @@ class FitReport:
     """How well an attack was prepared.
 
     Attributes:
-        converged: more steps gain less than the tolerance; None where that was not tested.
+        converged: neither more steps nor (where that was tested) twice the pictures gain the tolerance; None where
+            steps were not tested.
         validation_ssim: mean SSIM on validation pictures at the end.
         validation_mse: mean MSE on them.
         gain: SSIM gained by the last half of training (or by the last doubling of the steps).
@@ -66,6 +67,8 @@ class FitReport:
         curve: (step, validation SSIM).
         chosen: what was chosen on validation pictures, by name.
         seconds: wall time.
+        data_gain: validation SSIM gained from half of the attacker's pictures to all of them, with as many steps;
+            None where that was not tested.
     """
 
     converged: bool | None
@@ -78,6 +81,7 @@ class FitReport:
     curve: tuple[tuple[int, float], ...] = ()
     chosen: dict[str, float | str] = field(default_factory=dict)
     seconds: float = 0.0
+    data_gain: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

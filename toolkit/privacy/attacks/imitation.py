@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from toolkit.privacy.attacks.base import Attack, AttackerSettings, FitReport, to_pictures
 from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
-from toolkit.privacy.codes import Floats, Pairs, Part, WireCodes, encode_to_file
+from toolkit.privacy.attacks.tools import Tools
+from toolkit.privacy.attacks.training import VALIDATION_PAIRS
+from toolkit.privacy.codes import Floats, Pairs, Part, Pictures, WireCodes, encode_to_file
 from toolkit.privacy.similarity import compare
 from toolkit.wire import WireFormat, encode
 
 logger = logging.getLogger(__name__)
-OBSERVED = 512
 
 
 class ImitationSettings(AttackerSettings):
@@ -88,11 +89,11 @@ class Imitation(Attack):
             self._shadow = ShadowEdge(train.code_shape, train.picture_size, self.options.width, signed)
             loss = self._imitate(train)
         self._shadow.eval()
-        own = train.parts[0]
-        codes = self._shadow_codes(own, folder / "shadow_codes.npy" if folder else None)
-        made = Pairs([Part(codes, own.pictures[own.indices], np.arange(len(own.indices)))])
-        self._inverse = InverseNetwork(self.options.decoder)
-        inner = self._inverse.fit(made, made.head(64), folder / "decoder" if folder else None)
+        made = self._shadow_pairs(train.parts[0], folder / "shadow_codes.npy" if folder else None)
+        held = self._shadow_pairs(validation.head(VALIDATION_PAIRS).parts[0], None)
+        names = self._own_identities(train.parts[0])
+        self._inverse = InverseNetwork(self.options.decoder, Tools(identities=names))
+        inner = self._inverse.fit(made, held, folder / "decoder" if folder else None)
         truth = self._on_validation(validation)
         logger.info("%s: loss %.3f, SSIM %.3f on its own codes", self.name, loss, inner.validation_ssim)
         return FitReport(
@@ -105,19 +106,28 @@ class Imitation(Attack):
             parameters=inner.parameters + sum(p.numel() for p in self._shadow.parameters()),
             chosen={"shadow_loss": loss, "own_ssim": inner.validation_ssim},
             seconds=time.monotonic() - started,
+            data_gain=inner.data_gain,
         )
 
     @abstractmethod
     def _imitate(self, train: Pairs) -> float:
         """Train ``self._shadow``; the last loss. Codes of ``train`` may be used, but never with their pictures."""
 
-    def _shadow_codes(self, own: Part, path: Path | None) -> WireCodes:
+    def _own_identities(self, own: Part) -> list[str] | None:
+        """Of the adversary's own pictures, where it knows them."""
+        return None
+
+    def _shadow_pairs(self, own: Part, path: Path | None) -> Pairs:
+        """Pictures of the adversary's own with the codes that its encoder gives them."""
+        pictures = own.pictures[own.indices]
+        return Pairs([Part(self._shadow_codes(pictures, path), pictures, np.arange(len(pictures)))])
+
+    def _shadow_codes(self, pictures: Pictures, path: Path | None) -> WireCodes:
         def run(pictures: np.ndarray) -> np.ndarray:
             with torch.no_grad():
                 x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255.0
                 return _on_the_wire(self._shadow(x).numpy(), self._fmt)
 
-        pictures = own.pictures[own.indices]
         if path:
             return WireCodes.from_format(encode_to_file(pictures, run, path), self._fmt)
         made = [run(pictures[i : i + 64]) for i in range(0, len(pictures), 64)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,9 +17,10 @@ from toolkit.privacy.attacks.base import Attack, AttackerSettings, FitReport, Kn
 from toolkit.privacy.attacks.decoders import build_attack_decoder
 from toolkit.privacy.attacks.linear_start import LinearStart
 from toolkit.privacy.attacks.tools import Tools
-from toolkit.privacy.attacks.training import DecoderTraining, TrainingPlan, pick_device
+from toolkit.privacy.attacks.training import DecoderTraining, Outcome, TrainingPlan, pick_device
 from toolkit.privacy.codes import Floats, Pairs
 
+logger = logging.getLogger(__name__)
 STATISTICS_PAIRS = 1024
 PRIOR_MARGIN = 0.02
 
@@ -43,6 +45,8 @@ class InverseNetworkSettings(AttackerSettings):
         precision: of the decoder's arithmetic; weights and loss stay float32.
         device: where it trains.
         checkpoint_seconds: between two saves of the training state.
+        data_check: train once more, as long, on half of the pictures: what all of them gain over half must stay
+            under ``tolerance`` too.
     """
 
     kind: Literal["inverse_network"] = "inverse_network"
@@ -62,6 +66,7 @@ class InverseNetworkSettings(AttackerSettings):
     precision: Literal["bf16", "fp32"] = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_seconds: float = Field(default=60.0, ge=0)
+    data_check: bool = False
 
     @classmethod
     def screening(cls, **changes: object) -> InverseNetworkSettings:
@@ -70,12 +75,13 @@ class InverseNetworkSettings(AttackerSettings):
 
     @classmethod
     def headline(cls, **changes: object) -> InverseNetworkSettings:
-        """Large decoder, steps doubled until a doubling gains less than 0.01 SSIM."""
+        """Large decoder; steps are doubled until that gains less than 0.01 SSIM, and data must suffice too."""
         base: dict[str, object] = {
             "label": "headline",
             "decoder": "subpixel_n6c128",
             "steps": 1000,
             "doublings": 4,
+            "data_check": True,
         }
         return cls.model_validate({**base, **changes})
 
@@ -84,6 +90,10 @@ class InverseNetworkSettings(AttackerSettings):
         """Headline with perceptual and adversarial loss: sharper, so that more can be read, at a lower SSIM."""
         base = {"label": "headline-sharp", "adversarial_weight": 0.003, "perceptual_weight": 0.1}
         return cls.headline(**{**base, **changes})
+
+    def most_steps(self) -> int:
+        """Steps on the adversary's own pictures if every doubling is needed, the check by data included."""
+        return self.steps * 2**self.doublings * (2 if self.data_check else 1)
 
 
 class Inverter(nn.Module):
@@ -129,6 +139,7 @@ class InverseNetwork(Attack):
     ) -> None:
         super().__init__(settings)
         self._pretraining = tools.pretraining if tools else None
+        self._identities = tools.identities if tools else None
 
     @property
     def settings(self) -> InverseNetworkSettings:
@@ -137,21 +148,19 @@ class InverseNetwork(Attack):
         return self._settings
 
     def estimate_seconds(self, train: Pairs) -> tuple[float, float]:
-        """Time of the first cycle and of all doublings, from two timed steps on this machine."""
+        """Time of the first cycle and of all that may follow, from two timed steps on this machine."""
         self._inverter = make_inverter(self.settings, train)
         training = DecoderTraining(self._inverter, train, train.head(2), self._plan())
         per_step = training.time_step()
-        first = per_step * self.settings.steps
-        return first, first * 2**self.settings.doublings
+        return per_step * self.settings.steps, per_step * self.settings.most_steps()
 
     def _fit(self, train: Pairs, validation: Pairs, folder: Path | None) -> FitReport:
         started = time.monotonic()
-        self._inverter = make_inverter(self.settings, train)
-        self._pretrain(train, validation, folder)
-        training = DecoderTraining(self._inverter, train, validation, self._plan())
-        outcome = training.run(folder, self.name)
+        self._inverter, outcome = self._trained(train, validation, folder, self._plan(), self.name)
+        gain = self._data_gain(train, validation, folder, outcome)
+        converged = False if gain is not None and gain >= self.settings.tolerance else outcome.converged
         return FitReport(
-            converged=outcome.converged,
+            converged=converged,
             validation_ssim=outcome.ssim,
             validation_mse=outcome.mse,
             gain=outcome.gain,
@@ -161,22 +170,45 @@ class InverseNetwork(Attack):
             curve=outcome.curve,
             chosen={"decoder": self.settings.decoder, "step": float(outcome.best_step)},
             seconds=time.monotonic() - started,
+            data_gain=gain,
         )
 
-    def _pretrain(self, train: Pairs, validation: Pairs, folder: Path | None) -> None:
+    def _trained(
+        self, train: Pairs, validation: Pairs, folder: Path | None, plan: TrainingPlan, title: str
+    ) -> tuple[Inverter, Outcome]:
+        """A decoder trained from scratch: on synthetic pairs first, where the suite has some."""
+        inverter = make_inverter(self.settings, train)
+        self._pretrain(inverter, train, validation, folder)
+        return inverter, DecoderTraining(inverter, train, validation, plan).run(folder, title)
+
+    def _data_gain(self, train: Pairs, validation: Pairs, folder: Path | None, outcome: Outcome) -> float | None:
+        """Validation SSIM with all pictures over that with half of them; None where it is not asked for.
+
+        More steps come first: where they still gain, the attack has not converged anyway.
+        """
+        if not self.settings.data_check or outcome.converged is False:
+            return None
+        names = [self._identities[i] for i in train.parts[0].indices] if self._identities is not None else None
+        half, plan = train.half(self.settings.seed, names), self._plan().again(outcome.steps)
+        own = folder / "half" if folder else None
+        less = self._trained(half, validation, own, plan, f"{self.name}: half of the pictures")[1]
+        logger.info("%s: SSIM %.3f with all pictures, %.3f with half", self.name, outcome.ssim, less.ssim)
+        return outcome.ssim - less.ssim
+
+    def _pretrain(self, inverter: Inverter, train: Pairs, validation: Pairs, folder: Path | None) -> None:
         """Steps on synthetic pairs; what they teach is where the training on own pairs starts."""
         pairs, steps = self._pretraining, self.settings.pretrain_steps
         if not steps or pairs is None:
             return
         pairs.parts[0].codes.expect(train.code_shape, train.step)
-        plan = self._plan().model_copy(update={"steps": steps, "doublings": 0})
+        plan = self._plan().model_copy(update={"steps": steps, "doublings": 0, "data_check": False})
         own = folder / "pretraining" if folder else None
-        DecoderTraining(self._inverter, pairs, validation, plan).run(own, f"{self.name}: pre-training")
+        DecoderTraining(inverter, pairs, validation, plan).run(own, f"{self.name}: pre-training")
 
     def _plan(self) -> TrainingPlan:
         return TrainingPlan.model_validate(
             {name: getattr(self.settings, name) for name in TrainingPlan.model_fields if name != "tag"}
-            | {"tag": self.settings.model_dump_json(exclude={"label", "checkpoint_seconds"})}
+            | {"tag": self.settings.model_dump_json(exclude={"label", "checkpoint_seconds", "data_check"})}
         )
 
     def _decode(self, features: Floats) -> Floats:

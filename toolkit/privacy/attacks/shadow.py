@@ -16,7 +16,7 @@ from toolkit.privacy.attacks.base import AttackerSettings, Knowledge
 from toolkit.privacy.attacks.imitation import Imitation, ImitationSettings
 from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.training import one_cycle
-from toolkit.privacy.codes import Pairs
+from toolkit.privacy.codes import Pairs, Part
 from toolkit.progress import track
 
 TEMPERATURE = 0.1
@@ -62,9 +62,12 @@ class Shadow(Imitation):
         assert isinstance(self._settings, ShadowSettings)
         return self._settings
 
+    def _own_identities(self, own: Part) -> list[str]:
+        return [self._identities[i] for i in own.indices]
+
     def _imitate(self, train: Pairs) -> float:
         own, options = train.parts[0], self.settings
-        rows = _by_identity([self._identities[i] for i in own.indices])
+        rows = _by_identity(self._own_identities(own))
         observed = _statistics(torch.from_numpy(train.features(np.arange(min(len(train), 512)))))
         optimizer = torch.optim.AdamW(self._shadow.parameters(), lr=options.learning_rate, weight_decay=1e-4)
         total = math.nan

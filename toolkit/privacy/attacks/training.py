@@ -53,11 +53,17 @@ class TrainingPlan(BaseModel):
     perceptual_weight: float = 0.0
     precision: str
     checkpoint_seconds: float
+    data_check: bool = False
     tag: str = ""
 
     def cycles(self) -> list[int]:
         """Lengths of the cycles: each doubles the steps taken so far."""
         return [self.steps] + [self.steps * 2**i for i in range(self.doublings)]
+
+    def again(self, steps: int) -> TrainingPlan:
+        """The cycles of a training that ended after ``steps``, all of them whatever they gain."""
+        doublings = round(math.log2(steps / self.steps))
+        return self.model_copy(update={"doublings": doublings, "tolerance": -math.inf, "data_check": False})
 
 
 @dataclass(frozen=True)
@@ -135,8 +141,10 @@ class DecoderTraining:
         before = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
         game = {k: v.detach().clone() for k, v in self.game.state().items()} if self.game else {}
         per_step = self.time_step()
-        first, most = (per_step * steps / 60 for steps in (self.plan.steps, sum(self.plan.cycles())))
-        logger.info("%s: about %.0f min for the first cycle, at most %.0f min in all", title, first, most)
+        most = sum(self.plan.cycles()) * (2 if self.plan.data_check else 1)
+        first, last = (per_step * steps / 60 for steps in (self.plan.steps, most))
+        half = ", with the training on half of the pictures" if self.plan.data_check else ""
+        logger.info("%s: about %.0f min for the first cycle, at most %.0f min in all%s", title, first, last, half)
         self.module.load_state_dict(before)
         self.optimizer.state.clear()
         if self.game:
