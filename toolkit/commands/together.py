@@ -129,5 +129,5 @@ def lost_others() -> Iterator[None]:
 def _of_transport(error: RuntimeError) -> bool:
     from torch.distributed import DistError
 
-    words = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "store")
+    words = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "tcpstore")
     return isinstance(error, DistError) or any(word in str(error).lower() for word in words)

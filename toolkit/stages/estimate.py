@@ -157,6 +157,7 @@ def _wire_shape(settings: RunSettings) -> tuple[int, int, int]:
 def joint_seconds(settings: DefenceSettings, train: int, rate: float) -> float:
     """Seconds of a phase with the defence on; the decoders' warm-up is left out."""
     factor = JOINT_FACTOR if settings.adversary or settings.lipschitz else 1.0
+    factor += FORWARD_SHARE if settings.distill else 0.0
     schedule: TrainSettings = settings.train
     return train * schedule.epochs * schedule.augmentations * factor / rate
 

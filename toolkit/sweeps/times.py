@@ -12,6 +12,7 @@ from toolkit.sweeps.settings import Job
 
 RENDER_PER_SECOND = 100.0
 FIXED_SECONDS = 10.0  # tracing, surgery, ranking, writing
+READER_STEP_SECONDS = 0.02  # of a recogniser
 EVALUATED_SHARE = 0.3  # a forward pass against a training step of the same pictures
 
 
@@ -33,7 +34,13 @@ def unit_seconds(unit: Unit) -> float:
     if unit.kind == "anchors" or unit.job is None:
         return floor + FIXED_SECONDS
     evaluation = 2 * EVALUATED_SHARE * total / rate  # mirror images are encoded too
-    return _training(unit.job, train, rate) + attack + evaluation + FIXED_SECONDS
+    return _training(unit.job, train, rate) + attack + _reading(settings) + evaluation + FIXED_SECONDS
+
+
+def _reading(settings: RunSettings) -> float:
+    """Recognisers of originals, reconstructions and codes."""
+    leaks = settings.attack.leaks
+    return 0.0 if leaks is None else 3 * len(leaks.contents) * leaks.recogniser.steps * READER_STEP_SECONDS
 
 
 def _training(job: Job, train: int, rate: float) -> float:

@@ -72,6 +72,14 @@ def test_output_ends_with_the_report_and_the_verdict(finished):
     assert lines == [f"report: {finished.runs / 'tiny' / 'report' / 'report.html'}", "check: 1 passed, 0 failed"]
 
 
+def test_slack_of_the_edge_budget_is_a_metric_and_in_the_summary(finished):
+    (slack,) = MetricSet.load(finished.run.path("report", "metrics.json")).find("edge.slack.macs")
+    assert 0 <= slack.value < 0.5 and slack.protocol == "0.5 of the dense edge half"
+    costs = read_json(finished.run.path("slim", "cost.json"))
+    assert slack.value == pytest.approx(1 - costs["slim"]["macs"] / (0.5 * costs["dense"]["macs"]))
+    assert finished.run.manifest.stages["slim"].summary["slack"] == f"{slack.value:.1%} of macs"
+
+
 def test_log_lines_are_plain_when_not_on_a_terminal(finished):
     assert "\x1b" not in finished.outcome.log + finished.outcome.out
     assert "[11/11] check: done" in finished.outcome.lines[-1]

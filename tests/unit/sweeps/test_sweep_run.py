@@ -1,5 +1,6 @@
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from toolkit.sweeps.report import front, write_report
 from toolkit.sweeps.settings import SweepSettings
 from toolkit.sweeps.table import collect
 from toolkit.sweeps.times import Remaining
-from toolkit.sweeps.worker import run_local, unmade
+from toolkit.sweeps.worker import run_local, unmade, work_in
 
 METHODS = {"dense": {}, "l1": L1, "patrol": {"prune": "masks"}, "device": {"wire": "embedding"}}
 
@@ -136,26 +137,54 @@ def holder(lock):
     return None
 
 
-def test_a_killed_workers_job_is_taken_up_by_another(finished, tmp_path, caplog):
-    """kill -9 in the middle of joint training; the job ends with the numbers of an unbroken one."""
+@pytest.fixture
+def interrupted(finished, tmp_path):
+    """A copy of the sweep without one job, the job's folder, and a way to wait until its joint training began."""
     whole = finished[0]
     shutil.copytree(whole.root, tmp_path / "mini")
     job = tmp_path / "mini" / "jobs" / "patrol-seed0"
     shutil.rmtree(job)
-    sweep = Sweep.open(tmp_path / "mini", whole.settings)
+
+    def begun(working):
+        state = job / "job.partial" / "checkpoints" / "patrol" / "state-000000"
+        deadline = time.monotonic() + 200
+        while not state.is_dir():
+            assert working.is_alive() and time.monotonic() < deadline, "no worker began the job"
+            time.sleep(0.01)
+
+    return Sweep.open(tmp_path / "mini", whole.settings), job, begun
+
+
+def same_as_unbroken(finished, job):
+    for name in ("scores.json", "edge.json", "leaks.json", "curves.json"):
+        theirs = finished[0].root / "jobs" / "patrol-seed0" / "job" / name
+        assert (job / "job" / name).read_text() == theirs.read_text(), name
+
+
+def test_a_killed_workers_job_is_taken_up_by_another(finished, interrupted, caplog):
+    """kill -9 in the middle of joint training; the job ends with the numbers of an unbroken one."""
+    sweep, job, begun = interrupted
     working = threading.Thread(target=run_local, args=(sweep, 2))
     with caplog.at_level(logging.WARNING):
         working.start()
-        begun, deadline = job / "job.partial" / "checkpoints" / "patrol" / "state-000000", time.monotonic() + 200
-        while not begun.is_dir():
-            assert working.is_alive() and time.monotonic() < deadline, "no worker began the job"
-            time.sleep(0.01)
-        killed = holder(job / ".lock")
-        os.kill(killed, signal.SIGKILL)
+        begun(working)
+        os.kill(holder(job / ".lock"), signal.SIGKILL)
         assert not (job / "job").exists(), "it was in the middle of the job"
         working.join(300)
     assert not working.is_alive() and unmade(sweep) == {}
     assert "a worker was killed (-9); another takes up its job" in caplog.text
-    for name in ("scores.json", "edge.json", "leaks.json", "curves.json"):
-        theirs = whole.root / "jobs" / "patrol-seed0" / "job" / name
-        assert (job / "job" / name).read_text() == theirs.read_text(), name
+    same_as_unbroken(finished, job)
+
+
+def test_a_killed_sweep_goes_on_with_the_next_call(finished, interrupted, caplog):
+    sweep, job, begun = interrupted
+    worker = multiprocessing.get_context("spawn").Process(target=work_in, args=(sweep.root,))
+    worker.start()
+    begun(worker)
+    worker.kill()
+    worker.join(60)
+    assert list(unmade(sweep)) == ["jobs/patrol-seed0"] and (job / "job.partial").is_dir()
+    with caplog.at_level(logging.INFO):
+        run_local(sweep, 1)
+    assert unmade(sweep) == {} and "PATROL training: going on after epoch" in caplog.text
+    same_as_unbroken(finished, job)

@@ -108,7 +108,10 @@ def test_a_circle_of_extensions_is_refused(tmp_path):
     "name",
     [
         "configs/tier1",
-        *(f"benchmarks/patrol/{n}" for n in ("forms", "baselines", "improved", "ablation", "depth", "curves")),
+        *(
+            f"benchmarks/patrol/{n}"
+            for n in ("forms", "baselines", "improved", "ablation", "depth", "curves", "deeper")
+        ),
     ],
 )
 def test_the_sweeps_of_the_repository_can_be_read(name):
