@@ -13,9 +13,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolkit.errors import SettingsError, TrainingError
-from toolkit.settings import RunSettings
+
+if TYPE_CHECKING:
+    from toolkit.settings import RunSettings
 
 TRAINING = ("train", "slim")
 BEFORE = ("data", *TRAINING)  # stages that rank 0 may run before the others are needed for the last time

@@ -239,6 +239,8 @@ def make_masks(
         return None
     pruning = max(1, round(settings.prune_fraction * steps))
     steering = make_steering(net, masks, data.picture_size, settings, pruning, read_layers)
+    if steering is not None:
+        logger.info("the edge half %s", _said(steering, settings))
     values = {name: mask for name, mask in masks.values().items() if isinstance(mask, torch.nn.Parameter)}
     return MaskTraining(ProximalMasks(values, settings), steering, pruning)
 
@@ -262,8 +264,16 @@ def make_steering(
     if settings.ratio is None and settings.as_split is None:
         return None
     cost, ratio = mask_budget(net, masks, picture_size, settings)
-    logger.info("the edge half may keep %.3f of its %s", ratio, " and ".join(settings.bound()))
     return Steering(cost, ratio, steps, settings.minimum_channels)
+
+
+def _said(steering: Steering, settings: MaskSettings) -> str:
+    """The budget, for people."""
+    budget = settings.latency
+    if budget is None:
+        return f"may keep {steering.target / steering.cost.full:.3f} of its {' and '.join(settings.bound())}"
+    whole = f"is predicted to take up to {steering.cost.full:.3g} ms on {budget.device}"
+    return f"{whole}, and may take {budget.max_ms:.3g} ms"
 
 
 def _latency_steering(
@@ -280,10 +290,6 @@ def _latency_steering(
             "masks.latency needs the edge half's layers; give read_layers=toolkit.planning.edge.read_edge_layers"
         )
     cost = latency_cost(net, masks, picture_size, budget, settings.align, read_layers)
-    logger.info(
-        "the edge half is predicted to take up to %.3g ms on %s, and may take %.3g ms",
-        cost.full, budget.device, budget.max_ms,
-    )  # fmt: skip
     return Steering(cost, budget.max_ms / cost.full, steps, settings.minimum_channels)
 
 
