@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def create_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
@@ -26,3 +27,18 @@ def create_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[An
         path.unlink(missing_ok=True)
         raise OSError(error.errno or errno.ENOSPC, os.strerror(error.errno or errno.ENOSPC), str(path)) from error
     return array
+
+
+def copy_rows(source: NDArray[Any], rows: NDArray[Any], path: Path, batch: int = 64) -> NDArray[Any]:
+    """Some rows of an array as a ``.npy`` file of their own, read as a memory map; ``batch`` rows in memory.
+
+    Raises:
+        OSError: the disk has no room for them.
+    """
+    store = create_array(path, source.dtype, (len(rows), *source.shape[1:]))
+    for start in range(0, len(rows), batch):
+        store[start : start + batch] = source[rows[start : start + batch]]
+    store.flush()
+    del store
+    found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return found

@@ -32,7 +32,7 @@ def fresh_folder(folder: Path, tag: str) -> None:
 
 
 def reconstruct_kept(attack: Attack, data: AttackData, folder: Path, key: str) -> Pictures:
-    """Reconstructions of the test pictures ``(N, H, W, 3)``; killed, it goes on where it was.
+    """Reconstructions of the test pictures ``(N, H, W, 3)``, memory-mapped; killed, it goes on where it was.
 
     Args:
         attack: fitted.
@@ -50,7 +50,7 @@ def reconstruct_kept(attack: Attack, data: AttackData, folder: Path, key: str) -
         store[start : start + len(rows)] = attack.reconstruct(data.codes, rows)
         store.flush()
         state.write_text(json.dumps({"key": key, "done": start + len(rows)}), encoding="utf-8")
-    found: Pictures = np.array(store)
-    path.unlink()
+    path.unlink()  # the map stays readable until it is let go
     state.unlink(missing_ok=True)
+    found: Pictures = store
     return found

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from toolkit.wire import WireFormat
 
 logger = logging.getLogger(__name__)
 FLOOR_SHARE = 4
+SCORED = 128  # pictures compared at a time
 
 
 class SplitsLike(Protocol):
@@ -247,24 +248,34 @@ def _run_one(
     started = time.monotonic()
     report = attack.fit(*pairs, own)
     pictures = reconstruct_kept(attack, data, own, key)
-    scores = compare(pictures, data.pictures[data.test])
-    originals = data.pictures[data.test]
-    large = fits_ms_ssim(*originals.shape[1:3])
+    scores = _scores(pictures, data, lpips)
     result = AttackerResult(
         label=attack.name,
         kind=attack.kind,
         knowledge=attack.knowledge.model_dump(),
         fit=report,
-        mse=tuple(scores.mse.tolist()),
-        ssim=tuple(scores.ssim.tolist()),
         problems=_constant(pictures),
         seconds=time.monotonic() - started,
-        ms_ssim=tuple(ms_ssim(pictures, originals).tolist()) if large else (),
-        lpips=tuple(Lpips.load(lpips).distance(pictures, originals).tolist()) if lpips else (),
+        **scores,
     )
     np.save(own / "shown.npy", pictures[shown], allow_pickle=False)
     done.write_text(json.dumps({**asdict(result), "key": key}) + "\n", encoding="utf-8")
     return result
+
+
+def _scores(pictures: Pictures, data: AttackData, lpips: Path | None) -> dict[str, Any]:
+    """Every measure of the reconstructions of the test pictures, some of them in memory at a time."""
+    large, network = fits_ms_ssim(*data.pictures.shape[1:3]), Lpips.load(lpips) if lpips else None
+    found: dict[str, list[float]] = {"mse": [], "ssim": [], "ms_ssim": [], "lpips": []}
+    for start in range(0, len(data.test), SCORED):
+        originals = np.asarray(data.pictures[data.test[start : start + SCORED]])
+        part = np.asarray(pictures[start : start + SCORED])
+        scores = compare(part, originals)
+        found["mse"] += scores.mse.tolist()
+        found["ssim"] += scores.ssim.tolist()
+        found["ms_ssim"] += ms_ssim(part, originals).tolist() if large else []
+        found["lpips"] += network.distance(part, originals).tolist() if network else []
+    return {name: tuple(values) for name, values in found.items()}
 
 
 def _anchors(

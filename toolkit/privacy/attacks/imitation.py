@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from toolkit.arrays import copy_rows
 from toolkit.privacy.attacks.base import Attack, AttackerSettings, FitReport, to_pictures
 from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
 from toolkit.privacy.attacks.tools import Tools
@@ -119,13 +120,17 @@ class Imitation(Attack):
 
     def _shadow_pairs(self, own: Part, path: Path | None) -> Pairs:
         """Pictures of the adversary's own with the codes that its encoder gives them."""
-        pictures = own.pictures[own.indices]
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pictures = copy_rows(own.pictures, own.indices, path.with_name("own_pictures.npy"))
+        else:
+            pictures = own.pictures[own.indices]
         return Pairs([Part(self._shadow_codes(pictures, path), pictures, np.arange(len(pictures)))])
 
     def _shadow_codes(self, pictures: Pictures, path: Path | None) -> WireCodes:
         def run(pictures: np.ndarray) -> np.ndarray:
             with torch.no_grad():
-                x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255.0
+                x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255.0
                 return _on_the_wire(self._shadow(x).numpy(), self._fmt)
 
         if path:
