@@ -35,7 +35,8 @@ from toolkit.commands.options import ConfigArgument, JsonOption, RunsOption, Set
 from toolkit.commands.predict import predict
 from toolkit.commands.split import split
 from toolkit.commands.sweep import sweep
-from toolkit.commands.together import Team, lost_others, may_speak, started_together
+from toolkit.commands.together import Team, lost_others, may_speak
+from toolkit.device import started_together
 from toolkit.errors import PatrolError
 
 CHECK_FAILED = 1

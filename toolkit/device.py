@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets for each of its processes
+
 
 def cpu_name() -> str:
     """The processor's name, from /proc/cpuinfo on Linux."""
@@ -34,6 +36,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def started_together() -> bool:
+    """Whether torchrun started this process with others; a cluster's WORLD_SIZE alone does not count."""
+    return all(name in os.environ for name in RENDEZVOUS) and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def describe_machine() -> str:

@@ -8,13 +8,13 @@ after the last such stage they end, and rank 0 goes on alone.
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.device import started_together
 from toolkit.errors import SettingsError, TrainingError
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 TRAINING = ("train", "slim")
 BEFORE = ("data", *TRAINING)  # stages that rank 0 may run before the others are needed for the last time
 LOGGERS = ("toolkit", "calibration", "targets", "patrol-edge")
-
-
-def started_together() -> bool:
-    """Whether torchrun started this process with others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def refuse(command: str, instead: str) -> None:

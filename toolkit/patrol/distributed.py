@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from toolkit.device import started_together
 from toolkit.errors import SettingsError
 from toolkit.patrol.data import Batch
 
@@ -36,7 +37,7 @@ def join(backend: str | None = None) -> None:
     Args:
         backend: ``gloo`` or ``nccl``; None takes nccl where there is a GPU.
     """
-    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if dist.is_initialized() or not started_together():
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

@@ -91,5 +91,15 @@ trainer.one_step = one_step
 def test_a_sweep_is_not_for_torchrun(monkeypatch, tmp_path):
     from tests.unit.command_line import patrol_edge
 
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     assert "give --jobs" in patrol_edge("sweep", tmp_path / "none.yaml").one_line_error()
+
+
+def test_a_cluster_s_own_variable_is_no_torchrun(monkeypatch, tmp_path):
+    from tests.unit.command_line import patrol_edge
+
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    error = patrol_edge("run", tmp_path / "none.yaml").one_line_error()
+    assert "none.yaml" in error
