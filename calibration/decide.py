@@ -19,9 +19,9 @@ from calibration.thresholds import expected_squared_error, thresholds, weight_th
 
 METHODS: tuple[Method, ...] = ("mse", "minmax", "percentile", "entropy")
 WEIGHT_METHODS: tuple[WeightMethod, ...] = ("mse", "minmax")
-SAME = 0.01
+SAME = 0.04
 CLEARLY = 1.1
-HOPELESS = 2.0
+HOPELESS = 1.25
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Decision:
         threshold: largest absolute value that is represented (largest over channels for a weight).
         scale: of one code (largest over channels for a weight).
         candidates: method -> threshold.
-        wire_error: method -> mean squared error at the wire's feature relative to its power, when measured.
+        wire_error: method -> mean squared error at the wire's feature relative to its power; empty where
+            only one method came into question.
         note: anything unusual, for people; else empty.
     """
 
@@ -136,10 +137,11 @@ def _decide_group(
     errors: dict[str, float] = {}
     method = str(methods[0])
     if judge is not None and len(methods) > 1:
-        for point in members:
-            found = judge.activation(point, _worth_trying(scales, histogram), seen.histograms[point.tensor])
+        hopeful = _worth_trying(scales, histogram)
+        for point in members if len(hopeful) > 1 else []:
+            found = judge.activation(point, hopeful, seen.histograms[point.tensor])
             errors = {name: errors.get(name, 0.0) + value for name, value in found.items()}
-        method = _best(errors)
+        method = _best(errors) if errors else next(iter(hopeful))
     return Decision(head.tensor, "activation", method, limits[method], scales[method], limits, errors, note)
 
 
@@ -154,10 +156,10 @@ def _best(errors: Mapping[str, float]) -> str:
 
 
 def _worth_trying(scales: Mapping[str, float], histogram: StreamingHistogram) -> dict[str, float]:
-    """Scales that differ by more than a percent from those before them and whose error is not hopeless.
+    """Scales that differ by more than a few percent from those before them and whose error is not hopeless.
 
-    How an error travels to the wire depends on its kind (rounding or clipping), but hardly by more than a factor
-    of two at one tensor.
+    A method must be clearly better than ``mse`` at the wire to be taken, and how an error travels there depends on
+    its kind (rounding or clipping), but hardly by more than a quarter at one tensor.
     """
     errors = expected_squared_error(histogram, np.asarray(list(scales.values())) * TABLE.activation_codes[1])
     kept: dict[str, float] = {}
@@ -214,10 +216,13 @@ def _decide_weight(
         versions = {
             name: dequantize_weight(weight_codes(weight, scale, layer.axis), scale, layer.axis)
             for name, scale in scales.items()
-            if name == method or not np.array_equal(scale, scales[method])
         }
-        errors = judge.weight(layer, versions)
-        method = _best(errors)
+        own = {name: float(np.square(version - weight).sum()) for name, version in versions.items()}
+        most = HOPELESS * own[method]
+        hopeful = [name for name, error in own.items() if name == method or own[method] < error <= most]
+        if len(hopeful) > 1:
+            errors = judge.weight(layer, {name: versions[name] for name in hopeful})
+            method = _best(errors)
     scale, note = _room_for_bias(prepared, layer, scales[method], input_scale)
     others = tuple(axis for axis in range(weight.ndim) if axis != layer.axis)
     dead = int(np.sum(~weight.any(axis=others)))

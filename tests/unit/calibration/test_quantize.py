@@ -231,9 +231,11 @@ def test_decisions_say_what_was_chosen_and_why():
     assert [d.tensor for d in activations] == [point.tensor for point in result.plan.points]
     for decision in activations:
         assert decision.method in decision.candidates
-        least = min(decision.wire_error.values())
-        assert decision.wire_error[decision.method] <= (1.1 if decision.method == "mse" else 1.0) * least
+        if decision.wire_error:  # empty where no other method's error is near enough to be tried
+            least = min(decision.wire_error.values())
+            assert decision.wire_error[decision.method] <= (1.1 if decision.method == "mse" else 1.0) * least
         assert decision.scale == pytest.approx(decision.threshold / 127, rel=2e-3)
+    assert sum(len(decision.wire_error) > 1 for decision in activations) >= len(activations) // 2
     assert {d.tensor for d in result.decisions if d.kind == "weight"} == {
         la.node for la in result.plan.int8_layers
     }
