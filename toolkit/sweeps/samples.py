@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.privacy.result import AttackResult
 from toolkit.sweeps.folders import Sweep, Unit, read_json
+from toolkit.sweeps.frames import FRAMES, Scores, load_frames
 from toolkit.sweeps.intervals import Column, Floats
 from toolkit.sweeps.leaks import LEAKS, Leaks, load_leaks
 from toolkit.sweeps.score import SCORES
@@ -28,6 +29,7 @@ class Samples:
         attack: all attackers.
         curves: of the training phases.
         leaks: what is read by name; None for a job of a version that did not ask.
+        frames: what several frames of a scene give away; empty where they are all alike or nobody asked.
     """
 
     job: Job
@@ -36,6 +38,7 @@ class Samples:
     attack: AttackResult
     curves: dict[str, dict[str, list[tuple[int, float]]]]
     leaks: Leaks | None = field(default=None)
+    frames: Scores = field(default_factory=dict)
 
     @property
     def ssim(self) -> Floats:
@@ -88,4 +91,5 @@ def load_samples(sweep: Sweep, unit: Unit) -> Samples:
         attack=AttackResult.load(folder / "attack"),
         curves=read_json(folder / "curves.json"),
         leaks=load_leaks(folder / LEAKS) if (folder / LEAKS).exists() else None,
+        frames=load_frames(folder / FRAMES) if (folder / FRAMES).exists() else {},
     )

@@ -24,6 +24,7 @@ from toolkit.stages.attack import AttackRows
 from toolkit.stages.base import Context
 from toolkit.stages.data import RunData
 from toolkit.stages.evaluate import rank_test
+from toolkit.sweeps.frames import measure_frames
 from toolkit.sweeps.leaks import measure_leaks
 from toolkit.wire.codes import WireFormat, choose_step, decode, encode, entropy_bits
 
@@ -106,14 +107,15 @@ def make_anchors(link: Link, data: RunData, settings: AttackSettings, folder: Pa
 def score(
     link: Link, data: RunData, settings: AttackSettings, anchors: Anchors, context: Context, name: str
 ) -> dict[str, Any]:
-    """Evaluate, attack, read by name; write ``scores.json``, ``attack/`` and ``leaks.json`` into the job's folder.
+    """Evaluate, attack, read by name; write ``scores.json``, ``attack/``, ``leaks.json`` and ``frames.json``.
 
     Args:
         link: the network.
         data: pictures, splits, protocol.
         settings: of the attackers.
         anchors: of the sweep.
-        context: of the job; states of the attackers lie in its folder, and a killed call goes on from there.
+        context: of the job, into whose folder all is written, the states of the attackers too: a killed call goes
+            on from there.
         name: of the job.
 
     Returns:
@@ -131,6 +133,7 @@ def score(
     result = attack_variant(own, settings, work / "attack", name, anchors)
     result.save(folder / "attack")
     measure_leaks(context, data, own, result, settings, work / "attack")
+    measure_frames(own, link.fmt, settings, anchors, folder, work)
     per_query = ranking.per_query
     fmt = link.fmt
     body = {

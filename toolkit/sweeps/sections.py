@@ -21,6 +21,7 @@ def evidence(groups: Sequence[Group], settings: EvidenceSettings) -> Lines:
         ("What is read by name", _leaks(rows)),
         ("Leakage above the embedding, which the task discloses anyway", _excess(rows)),
         ("The training adversary's opinion against the independent attacker", _opinions(rows)),
+        ("Several frames of one scene", _frames(rows)),
         ("Slack of the edge budget", _slack(rows)),
         ("At the same mAP", _matched(groups, "mAP", settings)),
         ("At the same rate", _matched(groups, "coded bytes", settings)),
@@ -87,6 +88,28 @@ def _opinions(rows: Sequence[Row]) -> Lines:
         body.append([named(row), f"{row.opinion:.3f}", f"{row.r2.value:.3f}", f"{gap:+.3f}"])
     head = ["method", "R² of the training adversary", "R² of the independent attacker", "gap"]
     note = "The training adversary is judged on augmented training pictures, the attacker on test pictures."
+    return [*_table(head, body), "", note]
+
+
+def _frames(rows: Sequence[Row]) -> Lines:
+    """What noise and dropout that are drawn anew for every frame still hide."""
+    drawn = [row for row in rows if row.frames]
+    if not drawn:
+        return []
+    counts = sorted({count for row in drawn for count in row.frames})
+    body = [
+        [
+            named(row),
+            f"{row.ssim.value:.3f}",
+            *(f"{row.frames[count]:.3f}" if count in row.frames else "" for count in counts),
+        ]
+        for row in drawn
+    ]
+    head = ["normalized SSIM", "1 frame", *(f"{count} frames" for count in counts)]
+    note = (
+        "Frames are averaged or decoded jointly, whichever tells more. All other rows send the same codes each "
+        "time."
+    )
     return [*_table(head, body), "", note]
 
 

@@ -60,6 +60,7 @@ class Row:
         limits: costs of the shallow dense split that the budget names, by name (``toolkit.sweeps.limits``).
         latency_ms: predicted (value, low, high) of the edge half on the sweep's device; None without one.
         r2_excess, leak_excess: as ``excess``, for R2 and for the contents.
+        frames: normalized SSIM by the number of frames of a scene, where they differ.
     """
 
     method: str
@@ -92,6 +93,7 @@ class Row:
     latency_ms: tuple[float, float, float] | None = None
     r2_excess: float | None = None
     leak_excess: dict[str, float] = field(default_factory=dict)
+    frames: dict[int, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -203,6 +205,7 @@ def _row(samples: list[Samples], reference: list[Samples]) -> Row:
         background=_background(samples),
         limits=limits(first.job),
         latency_ms=_latency(samples),
+        frames=_frames(samples),
     )
 
 
@@ -232,6 +235,11 @@ def _latency(samples: Sequence[Samples]) -> tuple[float, float, float] | None:
         return None
     value, low, high = (_average(item.edge[name] for item in samples) for name in names)
     return value, low, high
+
+
+def _frames(samples: Sequence[Samples]) -> dict[int, float]:
+    counts = set.intersection(*(set(item.frames) for item in samples))
+    return {count: _average(item.frames[count]["ssim"] for item in samples) for count in sorted(counts)}
 
 
 def _opinion(samples: Sequence[Samples]) -> float | None:

@@ -33,8 +33,16 @@ def unit_seconds(unit: Unit) -> float:
     attack, floor = _attack(_attacked(settings))
     if unit.kind == "anchors" or unit.job is None:
         return floor + FIXED_SECONDS
+    attack *= 1 + 2 * _more_frames(unit.job)
     evaluation = 2 * EVALUATED_SHARE * total / rate  # mirror images are encoded too
     return _training(unit.job, train, rate) + attack + _reading(settings) + evaluation + FIXED_SECONDS
+
+
+def _more_frames(job: Job) -> int:
+    """Numbers of frames that are attacked besides one; they differ only where noise or dropout is drawn."""
+    last = job.settings.slim.finetune
+    drawn = job.wire == "feature" and bool(job.settings.wire.noise or last.noise or last.dropout)
+    return sum(count > 1 for count in job.settings.attack.frames) if drawn else 0
 
 
 def _reading(settings: RunSettings) -> float:

@@ -47,7 +47,9 @@ class Made:
         self.sweep = Sweep.open(root, SweepSettings.model_validate(mini(**changes)))
         self.done = set()
 
-    def finish(self, job, *, map, ssim, macs, mse=0.05, coded=100.0, plate=None, edge=None, curves=None):
+    def finish(
+        self, job, *, map, ssim, macs, mse=0.05, coded=100.0, plate=None, edge=None, curves=None, frames=None
+    ):
         folder = self.sweep.root / "jobs" / job / "job"
         folder.mkdir(parents=True)
         spread = np.tile([-0.05, 0.05], 10)
@@ -57,6 +59,8 @@ class Made:
         costs = {"macs": macs, "parameters": 1000, "activation_bytes": 5000} | (edge or {})
         for name, body in (("scores", scores), ("edge", costs), ("curves", curves or {})):
             (folder / f"{name}.json").write_text(json.dumps(body))
+        if frames is not None:
+            (folder / "frames.json").write_text(json.dumps(frames))
         if plate is not None:
             (folder / "leaks.json").write_text(json.dumps(leaks(plate)))
         attack(ssim, mse).save(folder / "attack")

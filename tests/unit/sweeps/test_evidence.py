@@ -123,10 +123,11 @@ def test_jobs_of_a_version_that_read_no_leaks_are_rows_without_them(made):
 
 
 def test_the_report_says_all_of_it(made):
-    groups = patrol(made)
+    groups = patrol(made, frames={4: {"ssim": 0.45, "r2": 0.6}})
     text = to_markdown(made.sweep, groups)
     for title in ("read by name", "above the embedding", "training adversary", "same mAP", "same rate", "target"):
         assert title in text
+    assert "| normalized SSIM | 1 frame | 4 frames |" in text and "| patrol | 0.200 | 0.450 |" in text
     assert "| patrol | 0.100 | 0.500 | +0.400 |" in text, "opinion, attacker, gap"
     assert "evidence of the identity: plate" in text
     assert "| patrol, within the budget | l1 | 0.005 | kept |" in text and "**met**" in text
