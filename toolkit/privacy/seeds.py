@@ -75,12 +75,12 @@ def over_seeds(results: Sequence[AttackResult]) -> dict[str, OverSeeds]:
     }
 
 
-def seed_metrics(results: Sequence[AttackResult], machine: str) -> list[Metric]:
-    """Rows ``privacy.seeds.NAME`` for ``metrics.json``; ``n`` is the number of seeds."""
+def seed_metrics(results: Sequence[AttackResult], machine: str, prefix: str = "privacy.") -> list[Metric]:
+    """Rows ``PREFIXseeds.NAME`` for ``metrics.json``; ``n`` is the number of seeds."""
     first = results[0]
     return [
         Metric(
-            name=f"privacy.seeds.{name}",
+            name=f"{prefix}seeds.{name}",
             value=found.value,
             n=len(found.values),
             interval=(found.low, found.high),

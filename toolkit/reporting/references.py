@@ -28,7 +28,7 @@ def references(section: Section, data: ReportInput) -> None:
         family, _, measure = metric.name.removeprefix("privacy.").removeprefix("reference.").rpartition(".")
         cells = found.setdefault((family, metric.variant), {})
         spread = numbers.spread(metric)
-        count = f"\n{metric.n} seeds" if family == "seeds" else ""
+        count = f"\n{metric.n} seeds" if family.endswith("seeds") else ""
         cells[measure] = numbers.text(metric.value, metric.unit) + (f"\n{spread}" if spread else "") + count
         cells.setdefault("by", attacker_of(metric))
     rows = [
@@ -48,6 +48,9 @@ def references(section: Section, data: ReportInput) -> None:
 
 def _words(family: str) -> str:
     """What is attacked; ``noise.frames.4`` is four transmissions of each scene on the row with noise."""
+    row, several, _ = family.rpartition(".seeds")
+    if several:
+        return f"{_words(row)}, mean over the attackers' seeds"
     row, several, count = family.rpartition("frames.")
     if not several:
         return WORDS.get(family, family)

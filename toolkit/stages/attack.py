@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit.runs import CHECKPOINTS
-from toolkit.stages.attackers import halves, tools_of
+from toolkit.stages.attackers import halves, repeat_seeds, tools_of
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.bounds import measure_bounds
 from toolkit.stages.build import codes_of, deployed_variant, open_encoder, running_variants
@@ -21,9 +21,7 @@ from toolkit.variants import Variant
 
 if TYPE_CHECKING:
     from toolkit.privacy.anchors import Anchors
-    from toolkit.privacy.attacks.tools import Tools
     from toolkit.privacy.result import AttackResult
-    from toolkit.privacy.suite import AttackData
 
 
 class AttackStage(Stage):
@@ -78,7 +76,7 @@ class AttackStage(Stage):
             )
             result = attack_variant(source, settings, checkpoints, key, anchors, tools)
             result.save(context.folder / key)
-            _repeat(context, source, tools, result)
+            repeat_seeds(context, source, tools, (settings, checkpoints), result)
             label, studied = readable_attacker(result), key in _studied(context)
             wanted = label is not None and (any(scenes.values()) or (study is not None and studied))
             attack = finished_attack(label, source, settings, checkpoints, tools) if label and wanted else None
@@ -86,23 +84,6 @@ class AttackStage(Stage):
             if study and studied:
                 study.measure(key, result, source, attack)
         return result
-
-
-def _repeat(context: Context, source: AttackData, tools: Tools, first: AttackResult) -> None:
-    """The same suite with other seeds: how much the number depends on the attackers' training."""
-    from toolkit.privacy.seeds import seed_metrics
-    from toolkit.privacy.suite import attack_variant
-
-    settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
-    folder = context.folder / CHECKPOINTS / first.variant
-    results = [first]
-    for number in range(1, settings.seeds):
-        own = folder / f"seed-{number}"
-        results.append(attack_variant(source, settings.reseeded(number), own, first.variant, first.anchors, tools))
-        results[-1].save(context.folder / first.variant / f"seed-{number}")
-    if len(results) > 1:
-        for metric in seed_metrics(results, context.machine):
-            context.metrics.add(metric)
 
 
 def _study(context: Context, data: RunData) -> LeakStudy | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from toolkit.privacy.attacks.tools import Network, Tools
     from toolkit.privacy.codes import Pairs
     from toolkit.privacy.result import AttackResult
+    from toolkit.privacy.settings import AttackSettings
     from toolkit.privacy.suite import AttackData
     from toolkit.wire import WireFormat
 
@@ -75,9 +76,25 @@ def _synthetic(context: Context, encode: Encode, fmt: WireFormat | None, folder:
 
 
 def attack_row(
-    context: Context, source: AttackData, tools: Tools, folder: Path, variant: str, anchors: Anchors
+    context: Context,
+    source: AttackData,
+    tools: Tools,
+    folder: Path,
+    variant: str,
+    anchors: Anchors,
+    prefix: str = "",
 ) -> AttackResult:
-    """The run's attackers on something else than a variant's wire; those that do not apply are named."""
+    """The run's attackers on something else than a variant's wire; those that do not apply are named.
+
+    Args:
+        context: of the attack stage.
+        source: codes and pictures of the row.
+        tools: of the adversary.
+        folder: for checkpoints.
+        variant: whose row it is.
+        anchors: of the run.
+        prefix: of the metrics over the run's seeds; empty for the first seed alone.
+    """
     from toolkit.privacy.suite import attack_variant
 
     settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
@@ -85,4 +102,38 @@ def attack_row(
     for label, why in left_out:
         logger.info("%s on %s: %s", label, folder.name, why)
     found = attack_variant(source, fitting, folder, variant, anchors, tools)
+    if prefix:
+        repeat_seeds(context, source, tools, (fitting, folder), found, prefix)
     return replace(found, left_out=left_out)
+
+
+def repeat_seeds(
+    context: Context,
+    source: AttackData,
+    tools: Tools,
+    suite: tuple[AttackSettings, Path],
+    first: AttackResult,
+    prefix: str = "privacy.",
+) -> None:
+    """The same attackers with the run's other seeds: how much the number depends on their training.
+
+    Args:
+        context: of the attack stage; gets ``PREFIXseeds.*`` where the settings ask for more than one seed.
+        source: codes and pictures that were attacked.
+        tools: of the adversary.
+        suite: settings of the attackers, and the folder of their checkpoints, whose name the results get.
+        first: of the first seed.
+        prefix: of the metrics.
+    """
+    from toolkit.privacy.seeds import seed_metrics
+    from toolkit.privacy.suite import attack_variant
+
+    settings, folder = suite
+    results = [first]
+    for number in range(1, settings.seeds):
+        own = folder / f"seed-{number}"
+        results.append(attack_variant(source, settings.reseeded(number), own, first.variant, first.anchors, tools))
+        results[-1].save(context.folder / folder.name / f"seed-{number}")
+    if len(results) > 1:
+        for metric in seed_metrics(results, context.machine, prefix):
+            context.metrics.add(metric)

@@ -114,7 +114,7 @@ def estimate(settings: RunSettings) -> Estimate:
 def suites(options: AttackSettings) -> int:
     """How often all attackers are trained: variants by seeds, rows beside them, several frames of one wire."""
     frames = 2 * sum(count > 1 for count in options.frames)
-    return VARIANTS * options.seeds + len(options.rows()) + frames
+    return (VARIANTS + len(options.rows())) * options.seeds + frames
 
 
 def attack_seconds(settings: RunSettings) -> tuple[float, float]:

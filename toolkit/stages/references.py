@@ -109,11 +109,12 @@ def _attack(
         codes = encode_to_file(data.pictures, encode, folder / "codes.npy", BATCH)
         source = attack_data(codes, data.pictures, splits, fmt, data.identities, encode)
         tools = tools_of(context, data, known, encode, fmt, folder)
-        result = attack_row(context, source, tools, folder, variant, wire.anchors)
+        prefix = f"privacy.reference.{name}."
+        result = attack_row(context, source, tools, folder, variant, wire.anchors, prefix)
         if name == "noise" and fmt is not None:
             if any(scenes.values()):
                 _certify_row(context, data, scenes, (encoder, encode, fmt), (source, tools, folder), result)
-            sender = Sender(f"reference-{name}", f"privacy.reference.{name}.", variant, encode, fmt, known)
+            sender = Sender(folder.name, prefix, variant, encode, fmt, known)
             measure_frames(context, data, splits, sender, result, reference)
     result.save(context.folder / f"reference-{name}")
     return result

@@ -9,7 +9,7 @@ def test_every_training_of_all_attackers_is_counted():
     assert suites(AttackSettings()) == VARIANTS
     assert suites(AttackSettings(seeds=3)) == 3 * VARIANTS
     whole = AttackSettings(preset="headline", seeds=3, frames=(1, 4, 16))
-    assert suites(whole) == 3 * VARIANTS + 3 + 2 * 2
+    assert suites(whole) == 3 * (VARIANTS + 3) + 2 * 2
 
 
 def test_the_check_by_data_doubles_the_steps():

@@ -247,11 +247,16 @@ def test_rows_beside_the_anchors_and_several_seeds(finished):
         (row,) = metrics.find(f"privacy.reference.{name}.ssim")
         assert row.variant == variant
         assert row.n == 32
+        (over,) = metrics.find(f"privacy.reference.{name}.seeds.ssim", variant)
+        assert over.n == 2
+        assert over.interval[0] <= over.value <= over.interval[1]
     for key in (DENSE, SLIM, INT8):
         (over,) = metrics.find("privacy.seeds.ssim", key)
         assert over.n == 2
         assert over.interval[0] <= over.value <= over.interval[1]
-    assert "Beside the anchors" in finished.run.path("report", "report.html").read_text(encoding="utf-8")
+    page = finished.run.path("report", "report.html").read_text(encoding="utf-8")
+    assert "Beside the anchors" in page
+    assert "the dense network, cut earlier, mean over the attackers" in page
 
 
 def test_rows_meet_the_same_attackers_and_say_which_do_not_apply(finished):
