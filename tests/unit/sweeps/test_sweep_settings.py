@@ -110,7 +110,7 @@ def test_a_circle_of_extensions_is_refused(tmp_path):
         "configs/tier1",
         *(
             f"benchmarks/patrol/{n}"
-            for n in ("forms", "baselines", "improved", "recipe", "ablation", "depth", "curves", "deeper", "tier2_fleet")
+            for n in "forms baselines improved recipe ablation depth curves deeper tier2_fleet".split()
         ),
     ],
 )
