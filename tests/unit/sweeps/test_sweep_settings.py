@@ -8,6 +8,9 @@ from toolkit.errors import SettingsError
 from toolkit.sweeps.folders import Sweep
 from toolkit.sweeps.settings import SweepSettings, jobs_of, load_sweep, merged
 
+SWEEPS = ("forms", "baselines", "improved", "recipe", "ablation", "depth", "curves", "deeper")
+TIER2 = ("tier2_fleet", "tier2_road")
+
 
 def sweep_of(**changes):
     return SweepSettings.model_validate(mini(**changes))
@@ -108,10 +111,7 @@ def test_a_circle_of_extensions_is_refused(tmp_path):
     "name",
     [
         "configs/tier1",
-        *(
-            f"benchmarks/patrol/{n}"
-            for n in "forms baselines improved recipe ablation depth curves deeper tier2_fleet".split()
-        ),
+        *(f"benchmarks/patrol/{n}" for n in SWEEPS + TIER2),
     ],
 )
 def test_the_sweeps_of_the_repository_can_be_read(name):
