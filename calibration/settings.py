@@ -42,7 +42,7 @@ class CalibrationSettings:
     bins: int = 8192
     forward_pictures: int = 8
     probe_pictures: int = 8
-    judge_pictures: int = 4
+    judge_pictures: int = 2
     keep_float: tuple[str, ...] = field(default=())
     first_layer: Choice = "int8"
     depthwise: Choice = "int8"

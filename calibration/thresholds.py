@@ -140,18 +140,22 @@ def weight_thresholds(weight: np.ndarray, axis: int, method: WeightMethod, perce
     Returns:
         float64 (channels,); 0 for a channel that is all zero.
     """
-    rows = np.abs(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)).astype(np.float64)
-    largest = rows.max(axis=1)
+    rows = np.abs(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)).astype(np.float32)
+    largest = rows.max(axis=1).astype(np.float64)
     if method == "percentile":
-        return np.percentile(rows, percent, axis=1)
+        return np.percentile(rows, percent, axis=1).astype(np.float64)
     if method != "mse":
         return largest
     codes = TABLE.weight_codes[1]
     best, least = largest.copy(), np.full(largest.shape, np.inf)
-    safe = np.where(largest > 0, largest, 1.0)
+    safe, error = np.where(largest > 0, largest, 1.0), np.empty_like(rows)
     for share in np.arange(WEIGHT_STEPS, WEIGHT_STEPS // 2, -1) / WEIGHT_STEPS:
-        step = (safe * share / codes)[:, None]
-        error = ((rows - np.minimum(np.rint(rows / step), codes) * step) ** 2).sum(axis=1)
-        better = error < least
-        least[better], best[better] = error[better], (largest * share)[better]
+        step = (safe * share / codes).astype(np.float32)[:, None]
+        np.rint(np.divide(rows, step, out=error), out=error)
+        np.minimum(error, codes, out=error)
+        error *= step
+        error -= rows
+        squared = np.einsum("ij,ij->i", error, error)
+        better = squared < least
+        least[better], best[better] = squared[better], (largest * share)[better]
     return best

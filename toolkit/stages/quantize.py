@@ -41,7 +41,7 @@ class QuantizeStage(Stage):
     """Q/DQ networks for TensorRT 8.x (a), strongly typed TensorRT (b) and ONNX Runtime (cpu)."""
 
     name = "quantize"
-    version = 3
+    version = 4
     sections = ("quantize", "devices")
     inputs = ("data", "slim", "export")
 
