@@ -25,18 +25,21 @@ CUTS = {
     "resnet50_ibn_a": "layer1.1",
     "mobilenet_v2": "features.4",
     "vgg16_bn": "features.13",
+    "pooled bottleneck": "layer2",
 }
+OPTIONS = {"pooled bottleneck": {"backbone": "resnet18", "bottleneck": 8, "bottleneck_pool": 2}}
 SETTINGS = CalibrationSettings(threads=1, method="mse", weight_method="minmax")
 
 
 @functools.cache
 def quantized(backbone, folder):
     torch.manual_seed(0)
-    net = build_network(Architecture(identities=2, backbone=backbone, cut=CUTS[backbone], width=0.5)).eval()
+    options = OPTIONS.get(backbone, {"backbone": backbone})
+    net = build_network(Architecture(identities=2, cut=CUTS[backbone], width=0.5, **options)).eval()
     inputs = batch(8, size=SIDE)
     with torch.inference_mode():
         feature = net.edge(torch.from_numpy(inputs)).numpy()
-    signed = not net.backbone.nonnegative_at(net.cut_index)
+    signed = bool(feature.min() < 0)
     fmt = WireFormat(*feature.shape[1:], 8, choose_step(feature, 8, signed), signed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -69,5 +72,6 @@ def test_fine_tuning_would_begin_at_the_exported_codes(backbone, folder):
     result, inputs = quantized(backbone, folder), batch(4, seed=9, size=SIDE)
     here = QuantizedEdge(result.prepared, result.plan, result.scales).codes(torch.from_numpy(inputs)).numpy()
     there = run_all(open_session(result.forms["a"], 1, integer_kernels=False), inputs, 4)
-    assert np.mean(here == there) > 0.995
+    ties = backbone == "pooled bottleneck"  # the mean of four codes often lies halfway between two
+    assert np.mean(here == there) > (0.95 if ties else 0.995)
     assert np.abs(here.astype(int) - there).max() <= 2
