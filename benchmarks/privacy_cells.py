@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.picture_grid import row
 from toolkit.models.network import ReidNet
-from toolkit.preprocess import to_input
+from toolkit.preprocess import Preprocess, to_input
 from toolkit.privacy.anchors import Anchors
 from toolkit.privacy.attacks.inverse_network import InverseNetworkSettings
 from toolkit.privacy.attacks.ridge import RidgeSettings
@@ -30,6 +30,7 @@ from toolkit.privacy.result import AttackResult
 from toolkit.privacy.seeds import over_seeds
 from toolkit.privacy.settings import Attacker, AttackSettings
 from toolkit.privacy.suite import AttackData, attack_data, attack_variant, suite_anchors
+from toolkit.privacy.synthetic import synthetic_pairs
 from toolkit.wire import WireFormat, choose_step, encode
 
 SHOWN = 8
@@ -55,6 +56,7 @@ class Subset:
         rows: the splits.
         sample: calibration pictures, for the step.
         synthetic: none shows a real road, so that grids may be published.
+        run: the folder they come from.
     """
 
     pictures: Pictures
@@ -62,6 +64,12 @@ class Subset:
     rows: Rows
     sample: Pictures
     synthetic: bool
+    run: Path
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Of the run."""
+        return Preprocess.load(self.run / "data")
 
     @classmethod
     def of_run(cls, run: Path, share: float, test: int, sample: int = 128) -> Subset:
@@ -86,6 +94,7 @@ class Subset:
             Rows(moved[0], moved[1], [], moved[2]),
             np.asarray(pictures[index["rows"]["calibration"][:sample]]),
             bool(index["synthetic"]),
+            run,
         )
 
 
@@ -145,6 +154,7 @@ class Budget:
         steps: of a screening decoder.
         iterations: of the white-box search and, in the screening preset, of an imitating encoder.
         augmented: changed copies of the attacker's pictures.
+        synthetic: pictures of rendered vehicles that decoders learn from first.
         seeds: of the attackers.
         seed: the first one.
     """
@@ -154,6 +164,7 @@ class Budget:
     steps: int
     iterations: int
     augmented: int
+    synthetic: int
     seeds: int
     seed: int
 
@@ -172,7 +183,12 @@ class Budget:
         unknown = sorted(set(labels) - set(offered))
         if unknown:
             raise SystemExit(f"{self.preset} has no attacker {unknown[0]!r}; one of {', '.join(offered)}")
-        return plain.model_copy(update={"attackers": tuple(offered[label] for label in labels)})
+        return plain.model_copy(update={"attackers": tuple(self._pretrained(offered[label]) for label in labels)})
+
+    def _pretrained(self, options: Attacker) -> Attacker:
+        if not self.synthetic or not isinstance(options, InverseNetworkSettings):
+            return options
+        return options.model_copy(update={"pretrain_steps": options.steps})
 
     def _headline(self, plain: AttackSettings, tools: Tools) -> dict[str, Attacker]:
         found = {one.label or one.kind: one for one in plain.chosen(tools)}
@@ -211,7 +227,11 @@ class Cell:
         if codes is None:
             codes = encode_to_file(data.pictures, encoder, path)
         source = attack_data(codes, data.pictures, data.rows, fmt, data.identities, encoder)
-        tools = Tools(made.edge, made.cloud, fmt, data.identities)
+        pretraining = None
+        if budget.synthetic:
+            shared = folder.parent / f"synthetic-{budget.synthetic}.npy"
+            pretraining = synthetic_pairs(budget.synthetic, data.preprocess, encoder, fmt, folder, shared)
+        tools = Tools(made.edge, made.cloud, fmt, data.identities, pretraining)
         return cls(source, tools, budget.suite(tools), budget.seeds, folder)
 
     def anchors(self) -> Anchors:

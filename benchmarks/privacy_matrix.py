@@ -17,7 +17,8 @@ on within a cell. All cells of an ``OUT`` share their budget: other attackers, p
 many test pictures: a first look on a slow machine, which the table says. ``--preset headline`` runs the headline
 suite, ``--attackers`` some of a preset's attackers; screening offers ridge, screening, white_box, shadow and
 substitute, headline those of its suite by their labels. ``--seeds 3``: the maximum over attackers within a seed,
-then mean and interval over seeds.
+then mean and interval over seeds. ``--synthetic 2000``: the decoders first learn from so many pictures of rendered
+vehicles, which belong to no run's fleet, for as many steps as their first cycle has.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=800, help="of a screening decoder")
     parser.add_argument("--iterations", type=int, default=500, help="of white box, and of screening's imitators")
     parser.add_argument("--augmented", type=int, default=0, help="changed copies of the attacker's pictures")
+    parser.add_argument("--synthetic", type=int, default=0, help="vehicles rendered for decoders to pre-train on")
     parser.add_argument("--share", type=float, default=1.0, help="of the pictures")
     parser.add_argument("--test", type=int, default=0, help="test pictures at most; 0 for all")
     parser.add_argument("--seeds", type=int, default=1)
@@ -95,6 +97,7 @@ def _fill(options: argparse.Namespace, work: Path) -> None:
         options.steps,
         options.iterations,
         options.augmented,
+        options.synthetic,
         options.seeds,
         options.seed,
     )

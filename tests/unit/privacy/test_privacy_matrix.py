@@ -34,6 +34,7 @@ def run(tmp_path_factory):
         net = build_network(Architecture(backbone="resnet18", cut="layer1.1", identities=4, width=0.125), seed)
         save_checkpoint(folder.joinpath(*place), net, preprocess)
     (folder / "data").mkdir()
+    preprocess.save(folder / "data")
     np.save(folder / "data" / "pictures.npy", blobs(64), allow_pickle=False)
     rows = {"attacker_train": range(40), "attacker_validation": range(40, 48), "calibration": range(16)}
     rows |= {"train": range(48), "query": range(48, 56), "gallery": range(48, 64)}
@@ -151,10 +152,27 @@ def test_halves_of_an_earlier_cut_make_the_whole_network(run):
 
 
 def test_attackers_that_a_preset_does_not_have_are_named():
-    budget = Budget("headline", ("screening",), 3, 2, 0, 1, 0)
+    budget = Budget("headline", ("screening",), 3, 2, 0, 0, 1, 0)
     with pytest.raises(SystemExit, match="headline-ssim"):
         budget.suite(Tools())
-    chosen = Budget("headline", ("ridge", "headline-mse"), 3, 2, 1, 3, 5).suite(Tools())
+    chosen = Budget("headline", ("ridge", "headline-mse"), 3, 2, 1, 0, 3, 5).suite(Tools())
     assert [one.label or one.kind for one in chosen.attackers] == ["ridge", "headline-mse"]
     assert {one.seed for one in chosen.reseeded(2).attackers} == {7}
     assert chosen.augmented == 1
+
+
+def test_decoders_learn_from_rendered_vehicles_first(run, tmp_path, monkeypatch):
+    out, work = tmp_path / "matrix", tmp_path / "work"
+    who = ["--bits", "8", "--networks", "dense", "--attackers", "ridge", "screening", "--synthetic", "8"]
+    seen, pretrain = [], InverseNetwork._pretrain
+
+    def noted(self, *given):
+        if self._pretraining is not None:  # the decoder that sees no true pair has none
+            seen.append((self.settings.pretrain_steps, len(self._pretraining)))
+        return pretrain(self, *given)
+
+    monkeypatch.setattr(InverseNetwork, "_pretrain", noted)
+    main([str(run), "--out", str(out), "--work", str(work), *who, *FEW])
+    assert seen == [(3, 8)], "as many steps as the first cycle, on all rendered pictures"
+    assert np.load(work / "synthetic-8.npy").shape == (8, 32, 32, 3)
+    assert "--synthetic 8" in json.loads(out.with_suffix(".json").read_text())["commands"][0]
