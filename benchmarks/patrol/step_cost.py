@@ -126,7 +126,8 @@ def main() -> None:
         "",
         f"{describe_machine()}; Python {platform.python_version()}, torch {torch.__version__}; "
         f"{time.strftime('%Y-%m-%d')}; {options.threads} thread(s), ResNet-18 of width {options.width}, cut after "
-        f"{options.cut}, bf16, batches of 96 pictures. Processor seconds of a step: median of {options.rounds} in turns (least to most).",
+        f"{options.cut}, bf16, batches of 96 pictures. Processor seconds of a "
+        f"step: median of {options.rounds} in turns (least to most).",
         "",
         "| step | " + " | ".join(f"{side} px | ratio" for side in options.sides) + " |",
         "|---" * (1 + 2 * len(options.sides)) + "|",
