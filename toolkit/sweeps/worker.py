@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,11 +110,23 @@ def run_local(sweep: Sweep, workers: int, report: Report | None = None) -> None:
 
 
 def work_in(root: Path) -> None:
-    """What a worker process runs."""
+    """What a worker process runs; it ends with the process that started it."""
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(message)s", datefmt="%H:%M:%S")
     sweep = Sweep.read(root)
     use_threads(sweep.settings.threads)
     work(sweep)
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess | None) -> None:
+    """Die when the parent has died, even by a signal that left it no time to say so.
+
+    A worker that went on alone would hold its job's lock against the next call, and write into a folder that the
+    user may have deleted. Its last state is kept.
+    """
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def use_threads(threads: int) -> None:

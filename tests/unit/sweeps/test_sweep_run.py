@@ -188,3 +188,18 @@ def test_a_killed_sweep_goes_on_with_the_next_call(finished, interrupted, caplog
         run_local(sweep, 1)
     assert unmade(sweep) == {} and "PATROL training: going on after epoch" in caplog.text
     same_as_unbroken(finished, job)
+
+
+def test_workers_end_with_the_sweep_that_started_them(interrupted):
+    """kill -9 of the sweep itself; nobody goes on alone, and nobody holds the job."""
+    sweep, job, begun = interrupted
+    whole = multiprocessing.get_context("spawn").Process(target=run_local, args=(sweep, 2))
+    whole.start()
+    begun(whole)
+    assert holder(job / ".lock") != whole.pid
+    whole.kill()
+    whole.join(60)
+    deadline = time.monotonic() + 30
+    while holder(job / ".lock") is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert holder(job / ".lock") is None and not (job / "job").exists()
