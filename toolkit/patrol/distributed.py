@@ -12,7 +12,7 @@ import contextlib
 import datetime
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -128,12 +128,16 @@ def average_gradients(parameters: Iterable[nn.Parameter], weight: float) -> None
     """Mean over all processes of the gradients, each times its weight; one message for all of them."""
     if size() == 1:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:
+    average([parameter.grad for parameter in parameters if parameter.grad is not None], weight)
+
+
+def average(tensors: Sequence[Tensor], weight: float) -> None:
+    """Mean over all processes, each times its weight, written into the tensors; one message for all of them."""
+    if size() == 1 or not tensors:
         return
-    flat = torch.cat([gradient.flatten() for gradient in gradients]) * (weight / size())
+    flat = torch.cat([tensor.flatten() for tensor in tensors]) * (weight / size())
     dist.all_reduce(flat)
-    _write_back(flat, gradients)
+    _write_back(flat, tensors)
 
 
 @torch.no_grad()
@@ -157,7 +161,7 @@ def everywhere(flag: bool, device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def _write_back(flat: Tensor, targets: list[Tensor]) -> None:
+def _write_back(flat: Tensor, targets: Sequence[Tensor]) -> None:
     start = 0
     for target in targets:
         target.copy_(flat[start : start + target.numel()].view_as(target))

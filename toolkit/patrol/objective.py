@@ -18,12 +18,11 @@ from toolkit.models.network import ReidNet
 from toolkit.patrol.adversary import Adversary
 from toolkit.patrol.data import Batch, TrainingData
 from toolkit.patrol.distillation import distillation
-from toolkit.patrol.linear import linear_error
+from toolkit.patrol.linear import LinearAdversary
 from toolkit.patrol.lipschitz import block_gains, gaussian_perturbation, lipschitz_term, same_statistics
 from toolkit.patrol.nopeek import distance_correlation
 from toolkit.patrol.settings import (
     DistillSettings,
-    LinearSettings,
     LipschitzSettings,
     NoPeekSettings,
     TrainSettings,
@@ -86,7 +85,7 @@ class Objective:
         noise: float = 0.0,
         dropout: float = 0.0,
         nopeek: NoPeekSettings | None = None,
-        linear: LinearSettings | None = None,
+        linear: LinearAdversary | None = None,
         distill: DistillSettings | None = None,
         teacher: ReidNet | None = None,
         data: TrainingData | None = None,
@@ -134,8 +133,8 @@ class Objective:
                 terms.losses["nopeek"] = self.nopeek.weight * correlation
                 terms.facts["nopeek.correlation"] = float(correlation.detach())
             if self.linear is not None:
-                error = linear_error(sent, pictures, self.linear.side, self.linear.ridge)
-                terms.losses["linear"] = -self.linear.beta * error.clamp(max=self.linear.ceiling).mean()
+                error, options = self.linear.play(sent, pictures, batch.weight), self.linear.settings
+                terms.losses["linear"] = -options.beta * error.clamp(max=options.ceiling).mean()
                 terms.facts["linear.error"] = float(error.detach().mean())
             if self.lipschitz is not None:
                 self._add_lipschitz(terms, batch, pictures, self.lipschitz)

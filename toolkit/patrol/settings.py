@@ -147,14 +147,16 @@ class LinearSettings(_Settings):
     Attributes:
         beta: weight of the reward for its error.
         ceiling: relative error after which more is not rewarded.
-        side: of a position's patch after coarsening, in values.
-        ridge: of the regression.
+        coarse: side of the coarsened picture that it predicts, in values.
+        ridge: of the regression on standardized values.
+        memory: batches over which its moments are averaged.
     """
 
     beta: float = Field(default=2.0, gt=0)
     ceiling: float = Field(default=1.0, gt=0)
-    side: int = Field(default=4, ge=1, le=16)
-    ridge: float = Field(default=0.01, gt=0)
+    coarse: int = Field(default=16, ge=1, le=32)
+    ridge: float = Field(default=0.1, gt=0)
+    memory: int = Field(default=20, ge=1)
 
 
 class DistillSettings(_Settings):

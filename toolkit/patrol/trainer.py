@@ -93,6 +93,8 @@ class Phase:
             flat |= module_tensors("adversary", self.adversary)
             for index, optimizer in enumerate(self.adversary.optimizers):
                 flat |= optimizer_tensors(f"adversary_optimizer{index}", optimizer)
+        if self.objective.linear is not None:
+            flat |= module_tensors("linear", self.objective.linear)
         if self.masks is not None:
             flat |= {f"mask/{name}": mask for name, mask in self.masks.proximal.masks.items()}
             flat |= {f"proximal/{name}": value for name, value in self.masks.proximal.state_tensors().items()}
@@ -106,6 +108,8 @@ class Phase:
             restore_module("adversary", self.adversary, tensors)
             for index, optimizer in enumerate(self.adversary.optimizers):
                 restore_optimizer(f"adversary_optimizer{index}", optimizer, tensors)
+        if self.objective.linear is not None:
+            restore_module("linear", self.objective.linear, tensors)
         if self.masks is not None:
             proximal = self.masks.proximal
             with torch.no_grad():

@@ -18,6 +18,7 @@ from toolkit.patrol.data import Batches, TrainingData
 from toolkit.patrol.distillation import check_teacher
 from toolkit.patrol.history import History
 from toolkit.patrol.latency import ReadLayers, latency_cost
+from toolkit.patrol.linear import LinearAdversary
 from toolkit.patrol.memory import channels_last
 from toolkit.patrol.objective import Objective
 from toolkit.patrol.schedule import make_optimizer
@@ -160,7 +161,7 @@ def _run(
                 noise=settings.noise,
                 dropout=settings.dropout,
                 nopeek=settings.nopeek,
-                linear=settings.linear,
+                linear=make_linear(feature, batches, settings, device),
                 distill=settings.distill,
                 teacher=teacher,
                 data=data,
@@ -219,6 +220,15 @@ def make_adversary(
     measure = ReconstructionError(options.loss, torch.cat(seen))
     train, size = settings.train, batches.data.picture_size
     return Adversary(feature, size, options, measure, train.seed, train.precision).to(device)
+
+
+def make_linear(
+    feature: tuple[int, int, int], batches: Batches, settings: DefenceSettings, device: torch.device
+) -> LinearAdversary | None:
+    """The linear adversary for a feature (C, h, w)."""
+    if settings.linear is None:
+        return None
+    return LinearAdversary(feature, batches.data.picture_size, settings.linear).to(device)
 
 
 def make_masks(

@@ -24,6 +24,7 @@ from toolkit.models.groups import find_groups
 from toolkit.models.masks import MaskSet
 from toolkit.patrol import distributed
 from toolkit.patrol.data import Batches
+from toolkit.patrol.settings import LinearSettings
 from toolkit.patrol.training import train_dense, train_patrol, weights_digest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,7 +36,7 @@ def train(folder):
     net, data = small_net(), small_data(pictures=4)
     dense = train_dense(net, data, train_settings(epochs=30, identities=6, learning_rate=3e-3), folder / "dense")
     masks = MaskSet(find_groups(net, torch.zeros(1, 3, SIDE, SIDE)))
-    settings = patrol_settings({"epochs": 3, "identities": 6})
+    settings = patrol_settings({"epochs": 3, "identities": 6}, linear=LinearSettings())
     history = train_patrol(net, masks, data, FMT, settings, folder / "patrol")
     return {
         "weights": weights_digest(net),
@@ -44,6 +45,7 @@ def train(folder):
         "last": dense.last("loss.identity", 6),
         "cost": history.curves["masks.cost"][-1][1],
         "error": history.last("adversary.error"),
+        "linear": history.last("linear.error"),
     }
 
 
@@ -84,6 +86,7 @@ def test_the_result_is_that_of_one_process_within_noise(two, tmp_path):
     assert together["first"] == pytest.approx(alone["first"], rel=0.02)
     assert together["last"] == pytest.approx(alone["last"], rel=0.2)
     assert together["error"] == pytest.approx(alone["error"], rel=0.3)
+    assert together["linear"] == pytest.approx(alone["linear"], rel=0.3)
     assert max(together["cost"], alone["cost"]) <= 0.5
 
 

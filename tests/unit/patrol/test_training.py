@@ -10,7 +10,7 @@ from toolkit.models.groups import find_groups
 from toolkit.models.masks import MaskSet
 from toolkit.patrol.cost import edge_cost
 from toolkit.patrol.data import Batches, TrainingData
-from toolkit.patrol.settings import AdversarySettings, LipschitzSettings, MaskSettings
+from toolkit.patrol.settings import AdversarySettings, LinearSettings, LipschitzSettings, MaskSettings
 from toolkit.patrol.training import finetune, make_adversary, train_dense, train_patrol, weights_digest
 
 
@@ -99,9 +99,10 @@ def test_counterfactual_pairs_are_a_perturbation(tmp_path):
 
 
 def test_interrupted_training_ends_with_the_same_weights(tmp_path):
-    """Every phase state: optimizer, masks, momentum, decoder; interrupted twice, once in the pruning phase."""
+    """Every phase state: optimizer, masks, momentum, decoders; interrupted twice, once in the pruning phase."""
     adversary = AdversarySettings(decoders=("residual_n1c8",) * 2, warmup_steps=2, reset_every=2, ensemble="turns")
-    settings = patrol_settings({"epochs": 5, "precision": "bf16"}, adversary=adversary, noise=0.5)
+    linear = LinearSettings(memory=3)
+    settings = patrol_settings({"epochs": 5, "precision": "bf16"}, adversary=adversary, noise=0.5, linear=linear)
     digests, masks_after = [], []
     for folder, stops in ((tmp_path / "unbroken", ()), (tmp_path / "broken", (2, 4))):
         for stop in (*stops, None):
