@@ -150,6 +150,8 @@ class LinearSettings(_Settings):
         coarse: side of the coarsened picture that it predicts, in values.
         ridge: of the regression on standardized values.
         memory: batches over which its moments are averaged.
+        features: rectified random mixtures of what is sent, beside the values themselves, so that it is not blind
+            to what is not linear; 0 leaves them out.
     """
 
     beta: float = Field(default=2.0, gt=0)
@@ -157,6 +159,7 @@ class LinearSettings(_Settings):
     coarse: int = Field(default=16, ge=1, le=32)
     ridge: float = Field(default=0.1, gt=0)
     memory: int = Field(default=20, ge=1)
+    features: int = Field(default=1024, ge=0, le=4096)
 
 
 class DistillSettings(_Settings):

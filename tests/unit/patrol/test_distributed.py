@@ -36,7 +36,7 @@ def train(folder):
     net, data = small_net(), small_data(pictures=4)
     dense = train_dense(net, data, train_settings(epochs=30, identities=6, learning_rate=3e-3), folder / "dense")
     masks = MaskSet(find_groups(net, torch.zeros(1, 3, SIDE, SIDE)))
-    settings = patrol_settings({"epochs": 3, "identities": 6}, linear=LinearSettings())
+    settings = patrol_settings({"epochs": 3, "identities": 6}, linear=LinearSettings(features=16))
     history = train_patrol(net, masks, data, FMT, settings, folder / "patrol")
     return {
         "weights": weights_digest(net),

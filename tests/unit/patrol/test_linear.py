@@ -21,7 +21,7 @@ def pictures_and(count=64, channels=12, seed=0, mixing_seed=7):
 
 
 def adversary(channels=12, **changes):
-    options = {"coarse": 4, "ridge": 1e-4} | changes
+    options = {"coarse": 4, "ridge": 1e-4, "features": 0} | changes
     return LinearAdversary((channels, 2, 2), SIZE, LinearSettings.model_validate(options))
 
 
@@ -82,6 +82,21 @@ def test_the_first_batch_is_judged_as_unknown_and_errors_belong_to_their_picture
         assert int(judge.play(feature, pictures).argmax()) == 5
 
 
+def test_random_features_see_what_is_not_linear():
+    """The square of a value around zero is nothing to ridge regression alone."""
+
+    def judged(features):
+        judge = adversary(3, ridge=0.01, features=features, memory=60)
+        for seed in range(150):
+            generator = torch.Generator().manual_seed(seed)
+            hidden = 2 * torch.rand(256, 3, 2, 2, generator=generator) - 1
+            pictures = (hidden.square()).repeat_interleave(8, 2).repeat_interleave(8, 3)
+            error = judge.play(hidden, pictures)
+        return float(error.mean())
+
+    assert judged(0) > 0.9 and judged(256) < 0.3
+
+
 def test_a_large_feature_is_averaged_and_small_pictures_are_not_stretched():
     judge = LinearAdversary((128, 16, 16), (8, 8), LinearSettings())
     assert judge.grid == (4, 4) and judge.x.numel() == LIMIT
@@ -121,7 +136,9 @@ def test_its_state_is_all_it_remembers():
 def test_the_term_is_declared_capped_and_reaches_the_edge_half():
     net, data, train = small_net(), small_data(pictures=6), train_settings(identities=6)
     batches = Batches(data, train, (0.5, 0.5, 0.5))
-    linear = LinearAdversary((FMT.channels, FMT.height, FMT.width), data.picture_size, LinearSettings(beta=3.0))
+    linear = LinearAdversary(
+        (FMT.channels, FMT.height, FMT.width), data.picture_size, LinearSettings(beta=3.0, features=64)
+    )
     objective = Objective(net, train, FMT, linear=linear)
     for step in range(12):
         terms = objective.terms(batches.make(np.arange(36), 0, step))

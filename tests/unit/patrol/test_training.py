@@ -101,7 +101,7 @@ def test_counterfactual_pairs_are_a_perturbation(tmp_path):
 def test_interrupted_training_ends_with_the_same_weights(tmp_path):
     """Every phase state: optimizer, masks, momentum, decoders; interrupted twice, once in the pruning phase."""
     adversary = AdversarySettings(decoders=("residual_n1c8",) * 2, warmup_steps=2, reset_every=2, ensemble="turns")
-    linear = LinearSettings(memory=3)
+    linear = LinearSettings(memory=3, features=16)
     settings = patrol_settings({"epochs": 5, "precision": "bf16"}, adversary=adversary, noise=0.5, linear=linear)
     digests, masks_after = [], []
     for folder, stops in ((tmp_path / "unbroken", ()), (tmp_path / "broken", (2, 4))):
