@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.patrol.stronger import main as stronger
 from tests.unit.sweeps.mini import L1, mini
 from toolkit.errors import ArtifactError
 from toolkit.metrics import MetricSet
@@ -79,6 +80,17 @@ def test_every_job_says_what_is_read_by_name(finished):
     names = {metric.name for metric in MetricSet.load(folder / "metrics.json")}
     assert {"leak.camera", "leak.background", "leak.background.ssim"} <= names
     assert not (folder / "leaks-wire.npy").exists(), "reconstructions are not kept"
+
+
+def test_a_large_decoder_attacks_finished_jobs_again(finished, tmp_path):
+    sweep, out = finished[0], tmp_path / "stronger"
+    command = [str(sweep.root), "--steps", "2", "--augmented", "1", "--work", str(tmp_path), "--out", str(out)]
+    stronger([*command, "--jobs", "l1-seed0"])
+    stronger([*command, "--jobs", "l1-seed0", "device-seed0"])
+    body = json.loads(out.with_suffix(".json").read_text())
+    assert list(body["jobs"]) == ["l1-seed0", "device-seed0"], "one job was measured before"
+    assert all(job["steps"] in (2, 4) and len(job["strongest"]) == 2 for job in body["jobs"].values())
+    assert "| device-seed0 |" in out.with_suffix(".md").read_text()
 
 
 def test_latency_is_predicted_for_the_halves_that_send_a_feature(finished):
