@@ -8,7 +8,7 @@ from toolkit.errors import SettingsError
 from toolkit.sweeps.folders import Sweep
 from toolkit.sweeps.settings import SweepSettings, jobs_of, load_sweep, merged
 
-SWEEPS = ("forms", "baselines", "improved", "recipe", "ablation", "depth", "curves", "deeper")
+SWEEPS = ("forms", "baselines", "improved", "recipe", "linear", "ablation", "depth", "curves", "deeper")
 TIER2 = ("tier2_fleet", "tier2_road")
 
 
