@@ -25,7 +25,7 @@ from toolkit.privacy.attacks.shadow import ShadowSettings
 from toolkit.privacy.attacks.substitute import SubstituteSettings
 from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.whitebox import WhiteBoxSettings
-from toolkit.privacy.codes import Array, Pictures, encode_to_file
+from toolkit.privacy.codes import Array, Pictures, encode_once
 from toolkit.privacy.result import AttackResult
 from toolkit.privacy.seeds import over_seeds
 from toolkit.privacy.settings import Attacker, AttackSettings
@@ -222,10 +222,7 @@ class Cell:
     def prepare(cls, made: CutNetwork, bits: int, data: Subset, budget: Budget, folder: Path) -> Cell:
         """Encode the pictures once; a cell that was killed finds its codes again."""
         encoder, fmt = made.encoder(bits, data.sample)
-        path = folder / "codes.npy"
-        codes = np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
-        if codes is None:
-            codes = encode_to_file(data.pictures, encoder, path)
+        codes = encode_once(data.pictures, encoder, folder / "codes.npy")
         source = attack_data(codes, data.pictures, data.rows, fmt, data.identities, encoder)
         pretraining = None
         if budget.synthetic:

@@ -219,7 +219,11 @@ def _decide_weight(
         }
         own = {name: float(np.square(version - weight).sum()) for name, version in versions.items()}
         most = HOPELESS * own[method]
-        hopeful = [name for name, error in own.items() if name == method or own[method] < error <= most]
+        hopeful = [
+            name
+            for name, error in own.items()
+            if name == method or (error <= most and not np.array_equal(scales[name], scales[method]))
+        ]
         if len(hopeful) > 1:
             errors = judge.weight(layer, {name: versions[name] for name in hopeful})
             method = _best(errors)

@@ -30,7 +30,7 @@ from toolkit.privacy.suite import attack_variant
 from toolkit.runs import write_atomic
 from toolkit.surgery import rebuild
 from toolkit.sweeps.folders import Sweep
-from toolkit.sweeps.score import SCORES, Link, attack_data, embedding_link, feature_link
+from toolkit.sweeps.score import SCORES, Link, attack_data, job_link
 from toolkit.sweeps.units import sweep_data
 from toolkit.wire.codes import WireFormat
 
@@ -106,12 +106,9 @@ def _link(sweep: Sweep, name: str, data: Any) -> Link:
     unit = sweep.unit(f"jobs/{name}")
     assert unit.job is not None
     folder = sweep.root / unit.name / "job"
-    net, settings = load_checkpoint(folder / "net", rebuild=rebuild).net, unit.job.settings
-    if unit.job.wire == "embedding":
-        return embedding_link(net, data, settings.wire.bits)
-    last = settings.slim.finetune
+    net = load_checkpoint(folder / "net", rebuild=rebuild).net
     fmt = WireFormat.from_json((folder / "wire.json").read_text(encoding="utf-8"))
-    return feature_link(net, fmt, settings.wire.noise or last.noise, last.dropout, settings.seed)
+    return job_link(unit.job, net, fmt, data)
 
 
 def _table(body: dict[str, Any]) -> str:

@@ -3,8 +3,8 @@
 A trained decoder always trails the edge half that runs away from it: in tier 1 the training adversary believed in
 an R2 of 0.17 where an independent attacker, and plain ridge regression already, reached 0.5. Ridge regression
 needs no steps: its solution is a function of second moments, kept as running means over the last batches. A batch
-alone has far too few pictures for it: solved on half a batch, it believed in an R2 below 0 where ridge regression on
-all of the attacker's pictures reached 0.27 (``benchmarks/patrol/README.md``).
+alone has far too few pictures for it: solved on half a batch, it believed in an R2 below 0 where ridge regression
+on all of the attacker's pictures reached 0.27 (``benchmarks/patrol/README.md``).
 
 What is linear alone is not enough: an edge half that hides from linear regression still tells a decoder that is
 trained long. Random features (A. Rahimi, B. Recht, "Weighted Sums of Random Kitchen Sinks", NIPS 2008) give the

@@ -238,6 +238,13 @@ def _check_part(part: Part) -> None:
         raise AttackError(f"a pair's index is outside 0..{len(part.codes) - 1}")
 
 
+def encode_once(pictures: Pictures, encode: Callable[[Pictures], Array], path: Path, batch: int = 64) -> Array:
+    """Like :func:`encode_to_file`; codes that an earlier call left are read instead."""
+    if path.exists():
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    return encode_to_file(pictures, encode, path, batch)
+
+
 def encode_to_file(pictures: Pictures, encode: Callable[[Pictures], Array], path: Path, batch: int = 64) -> Array:
     """Codes of all pictures ``(N, C, h, w)``, written batch by batch and returned as a memory map."""
     path.parent.mkdir(parents=True, exist_ok=True)

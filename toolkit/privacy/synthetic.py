@@ -10,7 +10,7 @@ import numpy as np
 from toolkit.datasets.fleet import FleetSettings, draw_scene, render
 from toolkit.errors import AttackError
 from toolkit.preprocess import Preprocess, resize
-from toolkit.privacy.codes import Array, Pairs, Part, Pictures, WireCodes, encode_to_file
+from toolkit.privacy.codes import Array, Pairs, Part, Pictures, WireCodes, encode_once
 from toolkit.progress import track
 from toolkit.wire import WireFormat
 
@@ -64,9 +64,6 @@ def synthetic_pairs(
         np.save(partial, synthetic_pictures(count, preprocess, seed), allow_pickle=False)
         partial.replace(shared)
     pictures = np.load(shared, mmap_mode="r", allow_pickle=False)
-    path = folder / "synthetic_codes.npy"
-    if not path.exists():
-        encode_to_file(pictures, encode, path)
-    codes = np.load(path, mmap_mode="r", allow_pickle=False)
+    codes = encode_once(pictures, encode, folder / "synthetic_codes.npy")
     step = fmt.step if fmt else 1.0
     return Pairs([Part(WireCodes(codes, step), pictures, np.arange(len(pictures)))])

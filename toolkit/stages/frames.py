@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,10 +73,11 @@ def measure_frames(
         one: what the attackers reach from one frame.
         reference: scores of the strongest attack on the dense reference.
     """
+    from toolkit.privacy.attacks.frames import always_alike
     from toolkit.privacy.multiframe import frame_metrics
 
     pictures = np.asarray(data.pictures[data.test[:SAMPLE]])
-    if np.array_equal(np.asarray(sender.send(pictures)), np.asarray(sender.send(pictures))):
+    if always_alike(sender.send, pictures):
         logger.info("%s: %s", sender.name, UNCHANGED)
         context.write_json(f"{sender.name}/{FILE}", {"same_codes": True, "note": UNCHANGED})
         return
@@ -93,20 +94,14 @@ def measure_frames(
 def _attack(
     context: Context, data: RunData, splits: Any, sender: Sender, count: int, one: AttackResult
 ) -> dict[str, AttackResult]:
-    from toolkit.privacy.attacks.frames import averaging, stacking
-    from toolkit.privacy.codes import encode_to_file
+    from toolkit.privacy.attacks.frames import ways_to_join
+    from toolkit.privacy.codes import encode_once
     from toolkit.privacy.suite import attack_data
 
-    fmt, found = sender.fmt, {}
-    ways: dict[str, tuple[Encode, WireFormat | None]] = {
-        "averaged": (averaging(sender.send, count, fmt.step), None),
-        "stacked": (stacking(sender.send, count), replace(fmt, channels=fmt.channels * count)),
-    }
-    for way, (encode, form) in ways.items():
+    found = {}
+    for way, (encode, form) in ways_to_join(sender.send, count, sender.fmt).items():
         folder = context.folder / CHECKPOINTS / f"{sender.name}-{count}-{way}"
-        path = folder / "codes.npy"
-        kept = np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
-        codes = encode_to_file(data.pictures, encode, path, BATCH) if kept is None else kept
+        codes = encode_once(data.pictures, encode, folder / "codes.npy", BATCH)
         source = attack_data(codes, data.pictures, splits, form, data.identities, encode)
         # Stacked codes are no feature of the network: its halves say nothing about them.
         known = sender.halves if way == "averaged" else (None, None)

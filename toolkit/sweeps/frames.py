@@ -10,8 +10,8 @@ import numpy as np
 
 from toolkit.errors import ArtifactError
 from toolkit.privacy.anchors import Anchors
-from toolkit.privacy.attacks.frames import averaging, stacking
-from toolkit.privacy.codes import WireCodes, encode_to_file
+from toolkit.privacy.attacks.frames import always_alike, ways_to_join
+from toolkit.privacy.codes import WireCodes, encode_once
 from toolkit.privacy.settings import AttackSettings
 from toolkit.privacy.suite import AttackData, attack_variant
 from toolkit.runs import write_atomic
@@ -43,20 +43,14 @@ def measure_frames(
     if not counts or send is None:
         return
     sample = np.asarray(source.pictures[source.test[:SAMPLE]])
-    if np.array_equal(np.asarray(send(sample)), np.asarray(send(sample))):
+    if always_alike(send, sample):
         return
     found: Scores = {}
     for count in counts:
-        ways = {
-            "averaged": (averaging(send, count, fmt.step), None),
-            "stacked": (stacking(send, count), replace(fmt, channels=fmt.channels * count)),
-        }
         scores = {"ssim": -np.inf, "r2": -np.inf}
-        for way, (encode, form) in ways.items():
+        for way, (encode, form) in ways_to_join(send, count, fmt).items():
             own = work / f"frames-{count}-{way}"
-            path = own / "codes.npy"
-            kept = np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
-            codes = encode_to_file(source.pictures, encode, path, BATCH) if kept is None else kept
+            codes = encode_once(source.pictures, encode, own / "codes.npy", BATCH)
             joined = replace(source, codes=WireCodes.from_format(codes, form), encode=encode)
             result = attack_variant(joined, settings, own, f"{count} frames, {way}", anchors)
             scores["ssim"] = max(scores["ssim"], float(result.normalized_ssim.value))

@@ -16,7 +16,7 @@ from toolkit.models.network import ReidNet
 from toolkit.patrol.objective import disturb
 from toolkit.preprocess import to_input
 from toolkit.privacy.anchors import Anchors
-from toolkit.privacy.codes import WireCodes, encode_to_file
+from toolkit.privacy.codes import WireCodes, encode_once
 from toolkit.privacy.settings import AttackSettings
 from toolkit.privacy.suite import AttackData, attack_variant, suite_anchors
 from toolkit.runs import CHECKPOINTS
@@ -26,6 +26,7 @@ from toolkit.stages.data import RunData
 from toolkit.stages.evaluate import rank_test
 from toolkit.sweeps.frames import measure_frames
 from toolkit.sweeps.leaks import measure_leaks
+from toolkit.sweeps.settings import Job
 from toolkit.wire.codes import WireFormat, choose_step, decode, encode, entropy_bits
 
 BATCH = 64
@@ -80,13 +81,17 @@ def embedding_link(net: ReidNet, data: RunData, bits: int) -> Link:
     return Link(lambda pictures: encode(embed(pictures), fmt), lambda codes: decode(codes, fmt)[:, :, 0, 0], fmt)
 
 
+def job_link(job: Job, net: ReidNet, fmt: WireFormat, data: RunData) -> Link:
+    """What a job's device sends: its feature, disturbed as in its last training, or its embedding."""
+    if job.wire == "embedding":
+        return embedding_link(net, data, job.settings.wire.bits)
+    last = job.settings.slim.finetune
+    return feature_link(net, fmt, job.settings.wire.noise or last.noise, last.dropout, job.settings.seed)
+
+
 def attack_data(link: Link, data: RunData, folder: Path) -> AttackData:
     """All pictures with their codes, encoded once into ``folder``."""
-    path = folder / "codes.npy"
-    if path.exists():
-        codes: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    else:
-        codes = encode_to_file(data.pictures, link.encode, path, BATCH)
+    codes = encode_once(data.pictures, link.encode, folder / "codes.npy", BATCH)
     rows = AttackRows(data)
     return AttackData(
         codes=WireCodes.from_format(codes, link.fmt),

@@ -18,7 +18,7 @@ from toolkit.stages.data import RunData
 from toolkit.stages.train import WIRE, keep_curves, wire_format
 from toolkit.sweeps.folders import Sweep, Unit
 from toolkit.sweeps.network import make_dense, make_network, recut
-from toolkit.sweeps.score import embedding_link, feature_link, make_anchors, score
+from toolkit.sweeps.score import feature_link, job_link, make_anchors, score
 from toolkit.sweeps.settings import Job
 
 logger = logging.getLogger(__name__)
@@ -99,11 +99,7 @@ def _make_job(sweep: Sweep, unit: Unit, context: Context) -> None:
 def _score(sweep: Sweep, job: Job, context: Context, net: ReidNet, fmt: Any) -> None:
     data, _ = sweep_data(sweep)
     anchors = Anchors.load(sweep.root / "anchors" / "anchors" / "anchors.json")
-    last, seed = job.settings.slim.finetune, job.settings.seed
-    if job.wire == "feature":
-        link = feature_link(net, fmt, job.settings.wire.noise or last.noise, last.dropout, seed)
-    else:
-        link = embedding_link(net, data, job.settings.wire.bits)
+    link = job_link(job, net, fmt, data)
     attack = job.settings.attack.model_copy(update={"seed": job.settings.seed})
     body = score(link, data, attack, anchors, context, job.id)
     context.summary.update(map=round(body["map"], 4), rank1=round(body["rank1"], 4))

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from tests.unit.sweeps.mini import METHODS, mini
 from toolkit.errors import SettingsError
 from toolkit.sweeps.folders import Sweep
 from toolkit.sweeps.settings import SweepSettings, jobs_of, load_sweep, merged
+from toolkit.sweeps.times import _more_frames
 
 SWEEPS = ("forms", "baselines", "improved", "recipe", "linear", "ablation", "depth", "curves", "deeper")
 TIER2 = ("tier2_fleet", "tier2_road")
@@ -138,3 +140,16 @@ def test_the_order_of_the_methods_does_not_change_the_scale(tmp_path):
         for sweep in (Sweep(tmp_path, sweep_of(methods=one)) for one in (methods, turned))
     )
     assert keys == others
+
+
+def test_more_frames_count_only_where_they_differ():
+    noise = {**METHODS["l1"]["set"]["slim"], "finetune": {"noise": 4.0}}
+    methods = {"l1": METHODS["l1"], "noise": {"prune": "scores", "set": {"slim": noise}}}
+    sweep = sweep_of(methods=methods, reference="l1", base=mini()["base"] | {"train": {"epochs": 1}})
+    frames = {"frames": (1, 4, 16)}
+    found = {}
+    for job in jobs_of(sweep):
+        attack = job.settings.attack.model_copy(update=frames)
+        settings = job.settings.model_copy(update={"attack": attack})
+        found[job.method] = _more_frames(dataclasses.replace(job, settings=settings))
+    assert found == {"l1": 0, "noise": 2}

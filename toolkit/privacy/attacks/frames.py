@@ -6,11 +6,13 @@ Both functions turn grouped codes into one observation a scene, which any attack
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from toolkit.errors import AttackError
 from toolkit.privacy.codes import Array, Pictures, WireCodes
+from toolkit.wire import WireFormat
 
 
 def average_frames(codes: Array, step: float) -> WireCodes:
@@ -42,6 +44,21 @@ def averaging(send: Callable[[Pictures], Array], frames: int, step: float) -> Ca
 def stacking(send: Callable[[Pictures], Array], frames: int) -> Callable[[Pictures], Array]:
     """An encoder to ``frames`` transmissions side by side ``(N, frames * C, h, w)``."""
     return lambda pictures: stack_frames(_sent(send, frames, pictures), 1.0).values
+
+
+def ways_to_join(
+    send: Callable[[Pictures], Array], frames: int, fmt: WireFormat
+) -> dict[str, tuple[Callable[[Pictures], Array], WireFormat | None]]:
+    """``averaged`` and ``stacked``: an encoder to joined frames, and the format of them (None: floats)."""
+    return {
+        "averaged": (averaging(send, frames, fmt.step), None),
+        "stacked": (stacking(send, frames), replace(fmt, channels=fmt.channels * frames)),
+    }
+
+
+def always_alike(send: Callable[[Pictures], Array], pictures: Pictures) -> bool:
+    """Whether a picture has the same codes every time, so that more frames change nothing."""
+    return bool(np.array_equal(np.asarray(send(pictures)), np.asarray(send(pictures))))
 
 
 def _sent(send: Callable[[Pictures], Array], frames: int, pictures: Pictures) -> Array:
