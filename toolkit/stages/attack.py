@@ -10,7 +10,7 @@ from toolkit.runs import CHECKPOINTS
 from toolkit.stages.attackers import halves, repeat_seeds, tools_of
 from toolkit.stages.base import Context, Stage
 from toolkit.stages.bounds import measure_bounds
-from toolkit.stages.build import codes_of, deployed_variant, open_encoder, running_variants
+from toolkit.stages.build import codes_of, deployed_variant, noise_of, open_encoder, running_variants
 from toolkit.stages.certificates import Scenes, certify_variant, counterfactual_scenes
 from toolkit.stages.data import RunData
 from toolkit.stages.export import wire_of
@@ -70,7 +70,8 @@ class AttackStage(Stage):
         fmt, checkpoints = wire_of(context, network), context.folder / CHECKPOINTS / key
         settings = context.settings.attack.model_copy(update={"seed": context.settings.seed})
         with open_encoder(context, key) as encoder:
-            tools = tools_of(context, data, halves(context, network), encoder, fmt, checkpoints)
+            noise = noise_of(context, key) * fmt.step
+            tools = tools_of(context, data, halves(context, network), encoder, fmt, checkpoints, noise)
             source = attack_data(
                 codes_of(context, key), data.pictures, AttackRows(data), fmt, data.identities, encoder
             )

@@ -46,6 +46,7 @@ def tools_of(
     encode: Encode,
     fmt: WireFormat | None,
     folder: Path,
+    noise: float = 0.0,
 ) -> Tools:
     """What an adversary of the worst case holds.
 
@@ -56,10 +57,11 @@ def tools_of(
         encode: pictures to what is sent.
         fmt: its format; None for floats.
         folder: of the attackers' checkpoints.
+        noise: see ``Tools``.
     """
     from toolkit.privacy.attacks.tools import Tools
 
-    return Tools(*known, fmt, data.identities, _synthetic(context, encode, fmt, folder))
+    return Tools(*known, fmt, data.identities, _synthetic(context, encode, fmt, folder), noise)
 
 
 def _synthetic(context: Context, encode: Encode, fmt: WireFormat | None, folder: Path) -> Pairs | None:

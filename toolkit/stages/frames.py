@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from toolkit.runs import CHECKPOINTS
 from toolkit.stages.attackers import Encode, attack_row, halves, tools_of
 from toolkit.stages.base import Context
-from toolkit.stages.build import deployed_variant, open_encoder
+from toolkit.stages.build import deployed_variant, noise_of, open_encoder
 from toolkit.stages.data import RunData
 from toolkit.stages.export import wire_of
 from toolkit.variants import Variant
@@ -38,6 +39,7 @@ class Sender:
         send: pictures to codes; noise and dropout are drawn anew at every call.
         fmt: of the wire.
         halves: edge and cloud half, as far as there are any.
+        noise: of one frame, see ``Tools``.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Sender:
     send: Encode
     fmt: WireFormat
     halves: tuple[Network | None, Network | None]
+    noise: float = 0.0
 
 
 def measure_deployed(context: Context, data: RunData, splits: Any, one: AttackResult, reference: Any) -> None:
@@ -56,7 +59,8 @@ def measure_deployed(context: Context, data: RunData, splits: Any, one: AttackRe
     network = Variant.from_key(key).network
     fmt = wire_of(context, network)
     with open_encoder(context, key, "frames") as encoder:
-        sender = Sender(key, "privacy.", key, encoder, fmt, halves(context, network))
+        noise = noise_of(context, key) * fmt.step
+        sender = Sender(key, "privacy.", key, encoder, fmt, halves(context, network), noise)
         measure_frames(context, data, splits, sender, one, reference)
 
 
@@ -104,8 +108,10 @@ def _attack(
         codes = encode_once(data.pictures, encode, folder / "codes.npy", BATCH)
         source = attack_data(codes, data.pictures, splits, form, data.identities, encode)
         # Stacked codes are no feature of the network: its halves say nothing about them.
-        known = sender.halves if way == "averaged" else (None, None)
-        tools = tools_of(context, data, known, encode, form, folder)
+        averaged = way == "averaged"
+        known = sender.halves if averaged else (None, None)
+        noise = sender.noise / math.sqrt(count) if averaged else sender.noise
+        tools = tools_of(context, data, known, encode, form, folder, noise)
         found[way] = attack_row(context, source, tools, folder, sender.variant, one.anchors)
         found[way].save(context.folder / sender.name / f"frames-{count}-{way}")
     return found

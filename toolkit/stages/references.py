@@ -108,13 +108,14 @@ def _attack(
         encode, fmt, known = made
         codes = encode_to_file(data.pictures, encode, folder / "codes.npy", BATCH)
         source = attack_data(codes, data.pictures, splits, fmt, data.identities, encode)
-        tools = tools_of(context, data, known, encode, fmt, folder)
+        noise = _row_noise(context, data, variant) * fmt.step if name == "noise" and fmt is not None else 0.0
+        tools = tools_of(context, data, known, encode, fmt, folder, noise)
         prefix = f"privacy.reference.{name}."
         result = attack_row(context, source, tools, folder, variant, wire.anchors, prefix)
         if name == "noise" and fmt is not None:
             if any(scenes.values()):
                 _certify_row(context, data, scenes, (encoder, encode, fmt), (source, tools, folder), result)
-            sender = Sender(folder.name, prefix, variant, encode, fmt, known)
+            sender = Sender(folder.name, prefix, variant, encode, fmt, known, noise)
             measure_frames(context, data, splits, sender, result, reference)
     result.save(context.folder / f"reference-{name}")
     return result

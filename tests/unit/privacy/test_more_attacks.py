@@ -118,6 +118,24 @@ def test_a_substitute_client_needs_neither_queries_nor_the_cloud():
     assert (again.reconstruct(pairs(5).parts[0].codes) == made).all()
 
 
+def test_an_imitation_sends_with_noise_of_the_size_that_the_device_adds():
+    made, x = {}, torch.from_numpy(blobs(1)).permute(0, 3, 1, 2).float() / 255
+    for noise in (0.0, 3 * STEP):
+        attack = Substitute(SubstituteSettings(steps=4, batch=8, width=8, decoder=SMALL), Tools(noise=noise))
+        attack.fit(pairs(40), pairs(12, 1))
+        for signed in (True, False):
+            attack._shadow.signed = signed
+            with torch.no_grad():
+                made[noise, signed] = torch.stack([attack._features(x) for _ in range(300)])
+                clean = attack._shadow(x)
+    assert float(made[0.0, True].std(0).max()) == 0
+    assert float(made[3 * STEP, True].std(0).mean()) == pytest.approx(3 * STEP, rel=0.02)
+    assert float(made[3 * STEP, False].min()) == 0  # such a wire has no negative codes
+    # the mean of a rectified normal
+    zero = made[3 * STEP, False][:, clean == 0]
+    assert float(zero.mean()) == pytest.approx(3 * STEP / (2 * np.pi) ** 0.5, rel=0.05)
+
+
 def test_a_substitute_learns_without_the_pairing():
     own = pairs(40)
     order = np.random.default_rng(0).permutation(40)

@@ -73,6 +73,7 @@ class Imitation(Attack):
     """An encoder is trained without a single pair; what inverts its codes is applied to the real ones."""
 
     _fmt: WireFormat | None
+    _noise: float
 
     @property
     def options(self) -> ImitationSettings:
@@ -87,6 +88,7 @@ class Imitation(Attack):
             signed = (
                 self._fmt.signed if self._fmt else bool(train.features(np.arange(min(64, len(train)))).min() < 0)
             )
+            self._random = torch.Generator().manual_seed(self.options.seed)
             self._shadow = ShadowEdge(train.code_shape, train.picture_size, self.options.width, signed)
             loss = self._imitate(train)
         self._shadow.eval()
@@ -114,6 +116,14 @@ class Imitation(Attack):
     def _imitate(self, train: Pairs) -> float:
         """Train ``self._shadow``; the last loss. Codes of ``train`` may be used, but never with their pictures."""
 
+    def _features(self, pictures: Tensor) -> Tensor:
+        """What the imitation would quantize and send, with noise of the size that the device adds, if any."""
+        features: Tensor = self._shadow(pictures)
+        if self._noise:
+            features = features + self._noise * torch.randn(features.shape, generator=self._random)
+            features = features if self._shadow.signed else F.relu(features)
+        return features
+
     def _own_identities(self, own: Part) -> list[str] | None:
         """Of the adversary's own pictures, where it knows them."""
         return None
@@ -131,7 +141,7 @@ class Imitation(Attack):
         def run(pictures: np.ndarray) -> np.ndarray:
             with torch.no_grad():
                 x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255.0
-                return _on_the_wire(self._shadow(x).numpy(), self._fmt)
+                return _on_the_wire(self._features(x).numpy(), self._fmt)
 
         if path:
             return WireCodes.from_format(encode_to_file(pictures, run, path), self._fmt)

@@ -52,7 +52,7 @@ class Shadow(Imitation):
         self._cloud = tools.need_cloud("shadow")
         if tools.identities is None:
             raise AttackError("shadow needs the identities of the adversary's own pictures")
-        self._identities, self._fmt = tools.identities, tools.fmt
+        self._identities, self._fmt, self._noise = tools.identities, tools.fmt, tools.noise
         if isinstance(self._cloud, nn.Module):
             self._cloud.eval().requires_grad_(False)
 
@@ -76,7 +76,7 @@ class Shadow(Imitation):
             chosen = _two_each(rows, options.batch, np.random.default_rng((options.seed, step)))
             pictures = own.pictures[own.indices[chosen]]
             x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255.0
-            features = self._shadow(x)
+            features = self._features(x)
             loss = contrast(self._cloud(features))
             if options.statistics_weight:
                 loss = loss + options.statistics_weight * _apart(_statistics(features), observed)

@@ -51,7 +51,7 @@ class Substitute(Imitation):
 
     def __init__(self, settings: AttackerSettings | dict[str, Any] | None, tools: Tools) -> None:
         super().__init__(settings)
-        self._fmt = tools.fmt
+        self._fmt, self._noise = tools.fmt, tools.noise
 
     @property
     def settings(self) -> SubstituteSettings:
@@ -74,7 +74,7 @@ class Substitute(Imitation):
             chosen, seen = (random.permutation(len(own.indices))[:size] for _ in range(2))
             x = torch.from_numpy(own.pictures[own.indices[chosen]]).permute(0, 3, 1, 2).float() / 255.0
             real = torch.from_numpy(train.features(seen)) / scale
-            made = self._shadow(x) / scale
+            made = self._features(x) / scale
             _learn(judge, critic, real, made.detach())
             loss = options.mmd_weight * maximum_mean_discrepancy(_summary(made), _summary(real))
             loss = loss + options.adversarial_weight * -judge(made).mean()

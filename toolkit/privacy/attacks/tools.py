@@ -24,6 +24,8 @@ class Tools:
         fmt: the wire format; None for float32 features.
         identities: of the adversary's own pictures, by row, where it knows them.
         pretraining: pairs of synthetic pictures and their codes, where the adversary made some.
+        noise: standard deviation, in the feature's units, of what the device adds before its last quantizer; its
+            values are nobody's, its size is public.
     """
 
     edge: Network | None = None
@@ -31,6 +33,7 @@ class Tools:
     fmt: WireFormat | None = None
     identities: Sequence[str] | None = None
     pretraining: Pairs | None = None
+    noise: float = 0.0
 
     def need_edge(self, who: str) -> Network:
         """The edge half.
