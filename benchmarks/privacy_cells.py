@@ -153,7 +153,7 @@ class Budget:
         attackers: labels to run of those that the preset offers; empty for its own choice.
         steps: of a screening decoder.
         iterations: of the white-box search and, in the screening preset, of an imitating encoder.
-        augmented: changed copies of the attacker's pictures.
+        augmented: changed copies of the attacker's pictures; None for the preset's own number.
         synthetic: pictures of rendered vehicles that decoders learn from first.
         seeds: of the attackers.
         seed: the first one.
@@ -163,7 +163,7 @@ class Budget:
     attackers: tuple[str, ...]
     steps: int
     iterations: int
-    augmented: int
+    augmented: int | None
     synthetic: int
     seeds: int
     seed: int

@@ -76,7 +76,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--attackers", nargs="*", default=[], help="labels; the preset's own where none is named")
     parser.add_argument("--steps", type=int, default=800, help="of a screening decoder")
     parser.add_argument("--iterations", type=int, default=500, help="of white box, and of screening's imitators")
-    parser.add_argument("--augmented", type=int, default=0, help="changed copies of the attacker's pictures")
+    parser.add_argument(
+        "--augmented", type=int, help="changed copies of the attacker's pictures; default: the preset's"
+    )
     parser.add_argument("--synthetic", type=int, default=0, help="vehicles rendered for decoders to pre-train on")
     parser.add_argument("--share", type=float, default=1.0, help="of the pictures")
     parser.add_argument("--test", type=int, default=0, help="test pictures at most; 0 for all")

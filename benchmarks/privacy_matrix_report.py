@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.privacy.anchors import Anchors, measurable
 from toolkit.privacy.seeds import LEAST
+from toolkit.privacy.settings import AttackSettings
 
 TICKS = (2, 4, 8, 32)
 COLOURS = {"dense": "#c44e52", "slim": "#4c72b0"}
@@ -47,7 +48,7 @@ def _conditions(body: dict[str, Any]) -> str:
     floor = Anchors(**{k: tuple(v) for k, v in body["anchors"].items()}).floor_ssim
     text = (
         f"{body['machine']}, {minutes:.0f} min of processor time, Python {body['python']}, torch {body['torch']}. "
-        f"{body['train']} pictures of the attacker{_copies(suite)}, {tested} test pictures, preset "
+        f"{body['train']} pictures of the attacker{_copies(suite, body['train'])}, {tested} test pictures, preset "
         f"{suite['preset']}, seed {suite['seed']}. The float edge half and a step of its own for every cell; "
         f"white box knows the edge half, shadow the cloud half. SSIM without the codes: {floor:.3f}."
     )
@@ -57,8 +58,10 @@ def _conditions(body: dict[str, Any]) -> str:
     return f"{text} {body['note']}".strip()
 
 
-def _copies(suite: dict[str, Any]) -> str:
-    changed = f", {suite['augmented']} changed copies" if suite["augmented"] else ""
+def _copies(suite: dict[str, Any], pictures: int) -> str:
+    settings = AttackSettings(preset=suite["preset"], augmented=suite["augmented"])
+    count = settings.copies(pictures)
+    changed = f", {count} changed copies" if count else ""
     return f" and their mirror images{changed}"
 
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from toolkit.privacy.suite import AttackData
 
 BATCH = 64
-SHIFT, LIGHT, CONTRAST, TINT = 0.06, 0.12, 0.2, 0.06
+ZOOM, STRETCH, SHIFT = 0.35, 0.15, 0.15  # logarithms, and parts of a side
+TURN = 12.0  # degrees
+LIGHT, CONTRAST, TINT = 0.2, 0.35, 0.15
+SWAPPED = 0.25  # share of the pictures whose colours change places
 Change = Callable[[Pictures, int], Pictures]
 
 
@@ -29,7 +32,11 @@ def mirror(pictures: Pictures, first: int) -> Pictures:
 
 @dataclass(frozen=True)
 class Jitter:
-    """Pictures moved, relit and perhaps mirrored at random.
+    """Pictures zoomed, stretched, turned, moved, relit, recoloured and perhaps mirrored at random.
+
+    The changes are large on purpose: what a decoder has to learn is mostly local, so a picture that no camera
+    would give teaches it too, and an adversary that can ask for the codes of any picture makes as many as it
+    likes. Small changes would leave it with what it knows by heart.
 
     Attributes:
         seed: of all copies.
@@ -45,14 +52,26 @@ class Jitter:
 
     def _one(self, picture: Pictures, number: int) -> Pictures:
         random = np.random.default_rng((self.seed, self.copy, number))
-        height, width = picture.shape[:2]
-        down, right = random.uniform(-SHIFT, SHIFT, 2) * (height, width)
-        move = np.array([[1, 0, round(right)], [0, 1, round(down)]], np.float32)
-        moved = cv2.warpAffine(picture, move, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        moved = _moved(picture, random)
         gain = 1 + random.uniform(-CONTRAST, CONTRAST) + random.uniform(-TINT, TINT, 3)
         values = (moved / 255.0 - 0.5) * gain + 0.5 + random.uniform(-LIGHT, LIGHT)
         changed = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+        if random.random() < SWAPPED:
+            changed = changed[..., random.permutation(3)]
         return changed[:, ::-1] if random.random() < 0.5 else changed
+
+
+def _moved(picture: Pictures, random: np.random.Generator) -> Pictures:
+    """Zoomed, stretched, turned and moved; what comes in from outside is reflected."""
+    height, width = picture.shape[:2]
+    zoom, stretch = np.exp(random.uniform(-ZOOM, ZOOM)), np.exp(random.uniform(-STRETCH, STRETCH))
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), random.uniform(-TURN, TURN), zoom)
+    matrix[0, :2] *= stretch
+    matrix[0, 2] += (1 - stretch) * width / 2 + random.uniform(-SHIFT, SHIFT) * width
+    matrix[1, 2] += random.uniform(-SHIFT, SHIFT) * height
+    return np.asarray(
+        cv2.warpAffine(picture, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101), np.uint8
+    )
 
 
 def changed_part(
@@ -85,4 +104,6 @@ def changed_part(
             codes.flush()
         key.write_text(tag, encoding="utf-8")
     stored, shown = (np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
-    return Part(WireCodes(stored, data.codes.step), shown, np.arange(len(stored)))
+    return Part(
+        WireCodes(stored, data.codes.step), shown, np.arange(len(stored)), changed=isinstance(change, Jitter)
+    )

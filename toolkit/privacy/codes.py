@@ -105,12 +105,14 @@ class Part:
     """Codes and the pictures they were made from, at ``indices`` of both.
 
     ``partners`` pairs each code with the picture at another index instead (only :meth:`Pairs.mismatched` does).
+    ``changed`` pictures are not as a camera gives them: zoomed, turned, recoloured.
     """
 
     codes: WireCodes
     pictures: Pictures
     indices: Indices
     partners: Indices | None = None
+    changed: bool = False
 
 
 class Pairs:
@@ -188,8 +190,14 @@ class Pairs:
         for i, part in enumerate(self.parts):
             rows = positions[self._source[positions] == i]
             if len(rows):
-                parts.append(Part(part.codes, part.pictures, self._index[rows], self._partner[rows]))
+                kept = self._index[rows], self._partner[rows]
+                parts.append(Part(part.codes, part.pictures, *kept, part.changed))
         return Pairs(parts)
+
+    def unchanged(self) -> Pairs:
+        """The pairs whose pictures are as the camera gives them, or mirrored; all where there is no such part."""
+        kept = [part for part in self.parts if not part.changed]
+        return Pairs(kept) if 0 < len(kept) < len(self.parts) else self
 
     def half(self, seed: int, identities: Sequence[str] | None = None) -> Pairs:
         """Half of the distinct pictures, drawn at random, each with all its changed copies.
@@ -214,7 +222,7 @@ class Pairs:
         parts = []
         for i, part in enumerate(self.parts):
             order = np.random.default_rng((seed, i)).permutation(len(part.indices))
-            parts.append(Part(part.codes, part.pictures, part.indices, part.indices[order]))
+            parts.append(Part(part.codes, part.pictures, part.indices, part.indices[order], part.changed))
         return Pairs(parts)
 
 

@@ -22,6 +22,8 @@ Attacker = Annotated[
     Field(discriminator="kind"),
 ]
 NO_TOOLS = Tools()
+WANTED_PAIRS = 25_000  # of an attacker with the headline preset, its changed pictures among them
+MOST_COPIES = 40
 
 
 class BoundSettings(BaseModel):
@@ -50,7 +52,8 @@ class AttackSettings(BaseModel):
     Attributes:
         preset: ``screening`` (minutes, convergence untested) or ``headline`` (trained until it converges).
         attackers: the attackers; empty for the preset's own.
-        augmented: further copies of the attacker's pictures, shifted and relit at random before they are encoded.
+        augmented: further copies of the attacker's pictures, zoomed, turned, moved, relit and recoloured at random
+            before they are encoded; None for the preset's own (see :meth:`copies`).
         synthetic: pictures of the synthetic fleet that attackers with ``pretrain_steps`` learn from first.
         mirror: train on mirror images too, encoded by the variant itself, where an encoder is given.
         minimum_test: fewer test pictures make the result untrusted.
@@ -77,7 +80,7 @@ class AttackSettings(BaseModel):
     preset: Literal["screening", "headline"] = "screening"
     attackers: tuple[Attacker, ...] = ()
     mirror: bool = True
-    augmented: int = Field(default=0, ge=0, le=16)
+    augmented: int | None = Field(default=None, ge=0, le=64)
     synthetic: int = Field(default=0, ge=0)
     minimum_test: int = Field(default=100, ge=1)
     minimum_train: int = Field(default=500, ge=1)
@@ -106,6 +109,14 @@ class AttackSettings(BaseModel):
         if self.references is not None:
             return self.references
         return ("embedding", "shallow", "noise") if self.preset == "headline" else ()
+
+    def copies(self, pictures: int) -> int:
+        """Changed copies of so many pictures: with ``headline`` what makes about 25,000 pairs, at most 40."""
+        if self.augmented is not None:
+            return self.augmented
+        if self.preset == "screening":
+            return 0
+        return min(MOST_COPIES, max(0, round(WANTED_PAIRS / pictures) - 2))
 
     def reseeded(self, number: int) -> AttackSettings:
         """The same suite with its seeds moved on by ``number``."""

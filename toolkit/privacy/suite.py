@@ -223,7 +223,7 @@ def _own_pairs(data: AttackData, settings: AttackSettings, folder: Path, tag: st
     changes: dict[str, Callable[[Pictures, int], Pictures]] = {}
     if data.encode:
         changes |= {"mirror": mirror} if settings.mirror else {}
-        changes |= {f"jitter{i}": Jitter(settings.seed, i) for i in range(settings.augmented)}
+        changes |= {f"jitter{i}": Jitter(settings.seed, i) for i in range(settings.copies(len(data.train)))}
         parts += [changed_part(data, data.encode, change, folder / name, tag) for name, change in changes.items()]
     return Pairs(parts), data.pairs(data.validation)
 
@@ -292,7 +292,8 @@ def _anchors(
         return Anchors.load(path)
     fresh_folder(folder / "shuffled", tag)
     test = data.pairs(data.test)
-    anchors = measure_anchors(*pairs, test, InverseNetwork(options), settings.seed, folder / "shuffled")
+    own, held = pairs[0].unchanged(), pairs[1]
+    anchors = measure_anchors(own, held, test, InverseNetwork(options), settings.seed, folder / "shuffled")
     anchors.save(path)
     marker.write_text(key, encoding="utf-8")
     return anchors

@@ -47,14 +47,15 @@ def test_ridge_equals_the_textbook_solution():
     attack = Ridge(RidgeSettings(design="picture", features=8192, side=8, penalties=(0.5,)))
     attack.fit(train, test)
     x = train.features(np.arange(50)).reshape(50, -1).astype(np.float64)
-    y = attack._design.shrink(train.pictures(np.arange(50))).reshape(50, -1).astype(np.float64)
+    fitted = attack._regression
+    y = fitted.design.shrink(train.pictures(np.arange(50))).reshape(50, -1).astype(np.float64)
     xc, yc = x - x.mean(0), y - y.mean(0)
     gram = xc.T @ xc / 50
     unit = np.trace(gram) / len(gram)
     weights = np.linalg.solve(gram + 0.5 * unit * np.eye(len(gram)), xc.T @ yc / 50)
     found = (test.features(np.arange(10)).reshape(10, -1) - x.mean(0)) @ weights + y.mean(0)
-    mine = attack._design.inputs(test.features(np.arange(10)) - attack._mean_code) @ attack._weights
-    assert np.abs(mine + attack._mean_picture.reshape(1, -1) - found).max() < 1e-4
+    mine = fitted.design.inputs(test.features(np.arange(10)) - fitted.mean_code) @ fitted.weights
+    assert np.abs(mine + fitted.mean_picture.reshape(1, -1) - found).max() < 1e-4
 
 
 def _coarse(made: Pairs) -> Pairs:

@@ -21,6 +21,7 @@ from toolkit.privacy.attacks.whitebox import WhiteBox, WhiteBoxSettings
 from toolkit.privacy.augmentation import Jitter, changed_part, mirror
 from toolkit.privacy.codes import Pairs, Part
 from toolkit.privacy.resume import reconstruct_kept
+from toolkit.privacy.settings import AttackSettings
 from toolkit.privacy.similarity import compare
 from toolkit.privacy.synthetic import synthetic_pictures
 
@@ -62,6 +63,58 @@ def test_jitter_depends_on_seed_copy_and_picture_alone():
     assert not (Jitter(0, 1)(pictures, 10) == one).all()
     assert not (Jitter(1, 0)(pictures, 10) == one).all()
     assert np.abs(one.astype(int) - pictures).mean() > 2
+
+
+def test_jitter_moves_the_whole_picture_within_its_bounds():
+    """A bright square in the middle stays in the picture: its centre moves by at most the shift and the turn."""
+    picture = np.zeros((1, 64, 64, 3), np.uint8)
+    picture[:, 28:36, 28:36] = 255
+    centres, areas = [], []
+    for copy in range(60):
+        made = Jitter(0, copy)(picture, 0)[0].astype(float).mean(2)
+        bright = made > (made.max() + made.min()) / 2
+        rows, columns = np.nonzero(bright)
+        centres.append((rows.mean() - 31.5, columns.mean() - 31.5))
+        areas.append(bright.sum() / 64)
+    assert np.abs(centres).max() <= 0.15 * 64 + 1
+    assert np.abs(np.mean(centres, 0)).max() < 2.5
+    assert (
+        min(areas) > np.exp(-0.35) ** 2 * np.exp(-0.15) - 0.15
+        and max(areas) < np.exp(0.35) ** 2 * np.exp(0.15) + 0.3
+    )
+    assert max(areas) > 1.3 and min(areas) < 0.75
+
+
+def test_ridge_leaves_changed_pictures_out_where_they_mislead():
+    own, strange = pairs(60), pairs(60, 5).mismatched(0)
+    part = strange.parts[0]
+    misleading = Part(part.codes, part.pictures, part.indices, part.partners, changed=True)
+    train, report = Pairs([*own.parts, misleading]), {}
+    for name, given in (("both", train), ("own", own)):
+        attack = Ridge(RidgeSettings())
+        report[name] = attack.fit(given, pairs(20, 9))
+        report[f"{name} pictures"] = attack.reconstruct(pairs(4, 7).parts[0].codes)
+    assert report["both"].pairs == report["own"].pairs == 60
+    assert (report["both pictures"] == report["own pictures"]).all()
+    helpful = Part(
+        *(getattr(pairs(200, 5).parts[0], name) for name in ("codes", "pictures", "indices")), changed=True
+    )
+    assert Ridge(RidgeSettings()).fit(Pairs([*own.parts, helpful]), pairs(20, 9)).pairs == 260
+
+
+def test_changed_pairs_are_known_as_such_whatever_is_taken_of_them():
+    part = pairs(10).parts[0]
+    both = Pairs([part, Part(part.codes, part.pictures, part.indices, changed=True)])
+    for made in (both, both.half(0), both.mismatched(1), both.head(8)):
+        assert len(made.unchanged()) == len(made) // 2
+    assert pairs(10).unchanged().parts[0].indices.tolist() == list(range(10))
+
+
+def test_the_headline_preset_makes_more_of_few_pictures():
+    headline = AttackSettings(preset="headline")
+    assert [headline.copies(n) for n in (100, 648, 2500, 9000, 100_000)] == [40, 37, 8, 1, 0]
+    assert AttackSettings().copies(648) == 0
+    assert AttackSettings(preset="headline", augmented=3).copies(648) == 3
 
 
 def test_deep_priors_are_independent_and_of_the_pictures_size():

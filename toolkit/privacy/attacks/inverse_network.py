@@ -79,7 +79,8 @@ class InverseNetworkSettings(AttackerSettings):
         base: dict[str, object] = {
             "label": "headline",
             "decoder": "subpixel_n6c128",
-            "steps": 1000,
+            "batch": 32,
+            "steps": 4000,
             "doublings": 4,
             "data_check": True,
         }

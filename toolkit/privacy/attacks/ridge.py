@@ -61,11 +61,37 @@ class PatchMap:
     cell: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Regression:
+    """A fitted regression: ``pixels = inputs(codes - mean_code) @ weights + mean_picture``."""
+
+    design: Design
+    weights: Floats
+    mean_code: Floats
+    mean_picture: Floats
+
+    def decode(self, features: Floats) -> Floats:
+        """``(n, C, h, w)`` to pictures ``(n, H, W, 3)``, not clipped."""
+        flat = self.design.inputs(features - self.mean_code) @ self.weights
+        return self.design.enlarge(self.design.assemble(flat, len(features)) + self.mean_picture)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    regression: Regression
+    penalty: float
+    ssim: float
+    mse: float
+    pairs: int
+
+
 class Ridge(Attack):
     """Closed-form linear regression on the codes.
 
-    Memory is bounded by about ``features^2 + features * targets`` numbers and does not grow with the number of
-    pictures: the moments are summed batch by batch.
+    Where there are changed pictures beside those that a camera gives, one regression is fitted on all and one
+    without them, and the better one on validation pictures is kept. Memory is bounded by about
+    ``features^2 + features * targets`` numbers and does not grow with the number of pictures: the moments are
+    summed batch by batch.
     """
 
     kind = "ridge"
@@ -80,22 +106,44 @@ class Ridge(Attack):
         return self._settings
 
     def _fit(self, train: Pairs, validation: Pairs, folder: Path | None) -> FitReport:
-        started = time.monotonic()
-        self._design = self._make_design(train)
-        self._mean_code, self._mean_picture = _means(train, self._design)
-        gram, cross = self._moments(train)
-        penalty, structure, error = self._choose(gram, cross, validation.head(512))
+        started, held, natural = time.monotonic(), validation.head(512), train.unchanged()
+        fits = [self._regress(pairs, held) for pairs in ([train] if natural is train else [train, natural])]
+        best = min(fits, key=lambda fit: fit.mse)
+        self._regression = best.regression
         return FitReport(
             converged=True,
-            validation_ssim=structure,
-            validation_mse=error,
+            validation_ssim=best.ssim,
+            validation_mse=best.mse,
             gain=0.0,
             steps=0,
-            pairs=len(train),
-            parameters=int(self._weights.size),
-            chosen={"penalty": penalty, "design": self._design.name},
+            pairs=best.pairs,
+            parameters=int(best.regression.weights.size),
+            chosen={"penalty": best.penalty, "design": best.regression.design.name},
             seconds=time.monotonic() - started,
         )
+
+    def _regress(self, train: Pairs, validation: Pairs) -> _Fit:
+        """The regression on ``train`` with the penalty that has the least validation MSE."""
+        design = self._make_design(train)
+        means = _means(train, design)
+        gram, cross = _moments(train, design, *means)
+        unit = float(np.trace(gram)) / len(gram)
+        if unit <= 0:
+            raise AttackError("ridge: the codes are constant, there is nothing to regress on")
+        values, vectors = np.linalg.eigh(gram)
+        rotated = vectors.T @ cross
+        features, pictures = validation.batch(np.arange(len(validation)))
+        best: _Fit | None = None
+        for penalty in self.settings.penalties:
+            damped = np.clip(values, 0.0, None) + penalty * unit
+            weights = (vectors @ (rotated / damped[:, None])).astype(np.float32)
+            made = Regression(design, weights, *means)
+            score = compare(to_pictures(made.decode(features), self.name), pictures)
+            error = float(score.mse.mean())
+            if best is None or error <= best.mse:
+                best = _Fit(made, penalty, float(score.ssim.mean()), error, len(train))
+        assert best is not None
+        return best
 
     def _make_design(self, train: Pairs) -> Design:
         options, shape = self.settings, train.code_shape
@@ -107,46 +155,8 @@ class Ridge(Attack):
         share = options.samples / (len(train) * shape[1] * shape[2])
         return PatchDesign(shape, train.picture_size, options.features, min(1.0, share), options.seed)
 
-    def _moments(self, train: Pairs) -> tuple[Values, Values]:
-        """Centred ``X'X`` and ``X'Y``, each a row's mean."""
-        gram: Values | None = None
-        cross: Values | None = None
-        count = 0
-        for rows in _rows(len(train)):
-            features, pictures = train.batch(rows)
-            x = self._design.inputs(features - self._mean_code)
-            y = self._design.targets(self._design.shrink(pictures) - self._mean_picture)
-            x, y = self._design.sample(x, y, int(rows[0]))
-            gram = (x.T @ x).astype(np.float64) + (0.0 if gram is None else gram)
-            cross = (x.T @ y).astype(np.float64) + (0.0 if cross is None else cross)
-            count += len(x)
-        assert gram is not None and cross is not None
-        return gram / count, cross / count
-
-    def _choose(self, gram: Values, cross: Values, validation: Pairs) -> tuple[float, float, float]:
-        """The penalty with the least validation MSE, its SSIM and MSE; keeps its weights."""
-        unit = float(np.trace(gram)) / len(gram)
-        if unit <= 0:
-            raise AttackError("ridge: the codes are constant, there is nothing to regress on")
-        values, vectors = np.linalg.eigh(gram)
-        rotated = vectors.T @ cross
-        features, pictures = validation.batch(np.arange(len(validation)))
-        found: list[tuple[float, float, float]] = []
-        kept: Floats | None = None
-        for penalty in self.settings.penalties:
-            damped = np.clip(values, 0.0, None) + penalty * unit
-            self._weights = (vectors @ (rotated / damped[:, None])).astype(np.float32)
-            score = compare(to_pictures(self._decode(features), self.name), pictures)
-            found.append((penalty, float(score.ssim.mean()), float(score.mse.mean())))
-            if kept is None or found[-1][2] <= min(other[2] for other in found):
-                kept = self._weights
-        assert kept is not None
-        self._weights = kept
-        return min(found, key=lambda item: item[2])
-
     def _decode(self, features: Floats) -> Floats:
-        flat = self._design.inputs(features - self._mean_code) @ self._weights
-        return self._design.enlarge(self._design.assemble(flat, len(features)) + self._mean_picture)
+        return self._regression.decode(features)
 
     def patch_map(self) -> PatchMap:
         """What the ``patch`` design has learned.
@@ -154,10 +164,28 @@ class Ridge(Attack):
         Raises:
             AttackError: it was not fitted, or with another design.
         """
-        design = getattr(self, "_design", None)
-        if not isinstance(design, PatchDesign):
+        found = getattr(self, "_regression", None)
+        if found is None or not isinstance(found.design, PatchDesign):
             raise AttackError("ridge: fit it with design: patch first")
-        return PatchMap(self._weights, self._mean_code, self._mean_picture, design.reach, design.cell)
+        design = found.design
+        return PatchMap(found.weights, found.mean_code, found.mean_picture, design.reach, design.cell)
+
+
+def _moments(train: Pairs, design: Design, mean_code: Floats, mean_picture: Floats) -> tuple[Values, Values]:
+    """Centred ``X'X`` and ``X'Y``, each a row's mean."""
+    gram: Values | None = None
+    cross: Values | None = None
+    count = 0
+    for rows in _rows(len(train)):
+        features, pictures = train.batch(rows)
+        x = design.inputs(features - mean_code)
+        y = design.targets(design.shrink(pictures) - mean_picture)
+        x, y = design.sample(x, y, int(rows[0]))
+        gram = (x.T @ x).astype(np.float64) + (0.0 if gram is None else gram)
+        cross = (x.T @ y).astype(np.float64) + (0.0 if cross is None else cross)
+        count += len(x)
+    assert gram is not None and cross is not None
+    return gram / count, cross / count
 
 
 def _means(train: Pairs, design: Design) -> tuple[Floats, Floats]:
