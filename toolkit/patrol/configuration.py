@@ -17,7 +17,9 @@ def choose_counts(cost: EdgeCost, keys: Mapping[str, Tensor], target: float, min
 
     Every group starts with its living channels, rounded up to the alignment, since those are paid for. While the
     cost is above the target, the group whose next step down loses the least score for the cost it saves takes that
-    step; at the end, steps that were taken are taken back where they fit.
+    step; at the end, steps come back where they fit: those with the most score first, and then, where the masks
+    have let go of more than the budget asks for, steps of channels without any score, first in the group that has
+    lost the largest share. A block that is gone stays so.
 
     Args:
         cost: of the edge half; charges aligned channels.
@@ -31,14 +33,13 @@ def choose_counts(cost: EdgeCost, keys: Mapping[str, Tensor], target: float, min
     steps = {name: _steps(cost, name, len(key.reshape(-1)), minimum) for name, key in keys.items()}
     best = {name: _best_sums(key) for name, key in keys.items()}
     place = {name: _start(steps[name], int((key > 0).sum())) for name, key in keys.items()}
-    first = dict(place)
     while cost(_counts(steps, place)) > target:
         down = [name for name in place if place[name] + 1 < len(steps[name])]
         if not down:
             break
         name = min(down, key=lambda one: _price(cost, steps, best, place, one))
         place[name] += 1
-    _refill(cost, steps, best, place, first, target)
+    _refill(cost, steps, best, place, target)
     return _counts(steps, place)
 
 
@@ -84,17 +85,21 @@ def _refill(
     steps: Mapping[str, list[int]],
     best: Mapping[str, list[float]],
     place: dict[str, int],
-    first: Mapping[str, int],
     target: float,
 ) -> None:
-    """Take steps back, those with the most score first, while the cost stays within the target."""
+    """Take steps back while the cost stays within the target, those with the most score first."""
+
+    def worth(name: str) -> tuple[float, float]:
+        now, then = steps[name][place[name]], steps[name][place[name] - 1]
+        return best[name][then] - best[name][now], 1 - now / steps[name][0]
+
+    def comes_back(name: str) -> bool:
+        if not place[name] or not (cost.sizes[name] or worth(name)[0] > 0):
+            return False
+        return cost(_counts(steps, {**place, name: place[name] - 1})) <= target
+
     while True:
-        up = [
-            name
-            for name in place
-            if place[name] > first[name] and cost(_counts(steps, {**place, name: place[name] - 1})) <= target
-        ]
+        up = [name for name in place if comes_back(name)]
         if not up:
             return
-        name = max(up, key=lambda one: best[one][steps[one][place[one] - 1]] - best[one][steps[one][place[one]]])
-        place[name] -= 1
+        place[max(up, key=worth)] -= 1

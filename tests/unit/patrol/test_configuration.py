@@ -50,7 +50,20 @@ def test_close_to_the_best_of_all_configurations(seed):
 def test_living_channels_are_rounded_up_where_the_budget_allows_it():
     keys = {"a": torch.tensor([1.0] * 17 + [0.0] * 15), "b": torch.tensor([1.0] * 64)}
     assert choose_counts(edge(16), keys, edge(16).full, 1) == {"a": 32, "b": 64}
-    assert choose_counts(edge(1), keys, edge(1).full, 1) == {"a": 17, "b": 64}
+    assert choose_counts(edge(1), keys, edge(1)({"a": 17, "b": 64}), 1) == {"a": 17, "b": 64}
+
+
+def test_what_the_masks_left_of_the_budget_is_used():
+    keys = {"a": torch.tensor([1.0] * 8 + [0.0] * 24), "b": torch.tensor([1.0] * 32 + [0.0] * 32)}
+    cost = edge(8)
+    assert choose_counts(cost, keys, cost.full, 1) == {"a": 32, "b": 64}
+    # a has lost three quarters, b half: a comes first, as long as what it makes b cost still fits
+    assert choose_counts(cost, keys, cost({"a": 16, "b": 32}), 1) == {"a": 16, "b": 32}
+    for ratio in (0.3, 0.5, 0.7):
+        counts = choose_counts(cost, keys, ratio * cost.full, 1)
+        more = [{**counts, name: counts[name] + 8} for name in counts]
+        assert cost(counts) <= ratio * cost.full
+        assert all(cost(one) > ratio * cost.full for one in more if one["a"] <= 32 and one["b"] <= 64)
 
 
 def test_a_whole_block_may_go():
@@ -59,3 +72,5 @@ def test_a_whole_block_may_go():
     keys = {"block/x": torch.tensor(0.01), "a": torch.ones(8)}
     assert choose_counts(cost, keys, 60.0, 1) == {"block/x": 0, "a": 8}
     assert choose_counts(cost, keys, 150.0, 1) == {"block/x": 1, "a": 8}
+    gone = {"block/x": torch.tensor(0.0), "a": torch.ones(8)}
+    assert choose_counts(cost, gone, 150.0, 1) == {"block/x": 0, "a": 8}  # its score is zero: it stays away

@@ -75,7 +75,7 @@ def test_the_screening_preset_does_not_test_it_and_headline_does():
     headline = AttackSettings(preset="headline").chosen()
     (substitute,) = (one for one in headline if isinstance(one, SubstituteSettings))
     assert substitute.decoder.data_check
-    assert InverseNetworkSettings.headline().most_steps() == 2 * 16 * 1000
+    assert InverseNetworkSettings.headline().most_steps() == 2 * 16 * 4000
 
 
 def test_data_is_not_tested_where_more_steps_still_gain():
