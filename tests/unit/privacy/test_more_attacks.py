@@ -189,6 +189,22 @@ def test_an_imitation_sends_with_noise_of_the_size_that_the_device_adds():
     assert float(zero.mean()) == pytest.approx(3 * STEP / (2 * np.pi) ** 0.5, rel=0.05)
 
 
+def test_an_imitation_is_inverted_with_changed_pictures_too(tmp_path):
+    part = pairs(60).parts[0]
+    own = Part(part.codes, part.pictures, np.arange(10, 50))
+    other = Jitter(0, 0)(part.pictures[10:50], 0)
+    changed = Part(dataclasses.replace(part.codes, values=fold(other)), other, np.arange(40), changed=True)
+    made = {}
+    for folder in (None, tmp_path):
+        attack = Substitute(SubstituteSettings(steps=4, batch=8, width=8, decoder=SMALL), Tools())
+        assert attack.fit(Pairs([own, changed]), pairs(12, 1), folder).pairs == 80
+        made[folder] = attack.reconstruct(pairs(5).parts[0].codes)
+        both = attack._shadow_pairs(Pairs([own, changed]), None)
+        assert (both.parts[0].pictures == part.pictures[10:50]).all() and (both.parts[1].pictures == other).all()
+        assert len(both.unchanged()) == 40
+    assert (made[None] == made[tmp_path]).all()
+
+
 def test_a_substitute_learns_without_the_pairing():
     own = pairs(40)
     order = np.random.default_rng(0).permutation(40)

@@ -92,8 +92,8 @@ class Imitation(Attack):
             self._shadow = ShadowEdge(train.code_shape, train.picture_size, self.options.width, signed)
             loss = self._imitate(train)
         self._shadow.eval()
-        made = self._shadow_pairs(train.parts[0], folder / "shadow_codes.npy" if folder else None)
-        held = self._shadow_pairs(validation.head(VALIDATION_PAIRS).parts[0], None)
+        made = self._shadow_pairs(train, folder)
+        held = self._shadow_pairs(validation.head(VALIDATION_PAIRS), None)
         names = self._own_identities(train.parts[0])
         self._inverse = InverseNetwork(self.options.decoder, Tools(identities=names))
         inner = self._inverse.fit(made, held, folder / "decoder" if folder else None)
@@ -128,14 +128,20 @@ class Imitation(Attack):
         """Of the adversary's own pictures, where it knows them."""
         return None
 
-    def _shadow_pairs(self, own: Part, path: Path | None) -> Pairs:
-        """Pictures of the adversary's own with the codes that its encoder gives them."""
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pictures = copy_rows(own.pictures, own.indices, path.with_name("own_pictures.npy"))
-        else:
-            pictures = own.pictures[own.indices]
-        return Pairs([Part(self._shadow_codes(pictures, path), pictures, np.arange(len(pictures)))])
+    def _shadow_pairs(self, own: Pairs, folder: Path | None) -> Pairs:
+        """The adversary's own pictures and their changed copies, with the codes that its encoder gives them."""
+        parts = []
+        for number, part in enumerate(own.parts):
+            if np.array_equal(part.indices, np.arange(len(part.pictures))):
+                pictures = part.pictures
+            elif folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                pictures = copy_rows(part.pictures, part.indices, folder / f"own_pictures{number}.npy")
+            else:
+                pictures = part.pictures[part.indices]
+            codes = self._shadow_codes(pictures, folder / f"shadow_codes{number}.npy" if folder else None)
+            parts.append(Part(codes, pictures, np.arange(len(pictures)), changed=part.changed))
+        return Pairs(parts)
 
     def _shadow_codes(self, pictures: Pictures, path: Path | None) -> WireCodes:
         def run(pictures: np.ndarray) -> np.ndarray:
