@@ -32,7 +32,8 @@ from toolkit.privacy.attacks.ridge import Ridge, RidgeSettings
 from toolkit.privacy.attacks.shadow import Shadow, ShadowSettings
 from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.whitebox import WhiteBox, WhiteBoxSettings
-from toolkit.privacy.codes import Pairs, Part, WireCodes
+from toolkit.privacy.codes import WireCodes
+from toolkit.privacy.pairs import Pairs, Part
 from toolkit.privacy.similarity import compare, psnr_of_mse
 from toolkit.runs import write_atomic
 

@@ -27,7 +27,8 @@ from toolkit.models.network import build_network
 from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings, make_inverter
 from toolkit.privacy.attacks.optimization import Search, search_pictures
 from toolkit.privacy.attacks.training import DecoderTraining
-from toolkit.privacy.codes import Pairs, Part, WireCodes
+from toolkit.privacy.codes import WireCodes
+from toolkit.privacy.pairs import Pairs, Part
 from toolkit.wire import WireFormat
 
 STEPS, BATCH, SIDE = 8, 16, 128

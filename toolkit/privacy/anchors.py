@@ -14,7 +14,8 @@ import numpy as np
 
 from toolkit.errors import ArtifactError, AttackError
 from toolkit.privacy.attacks.base import Attack
-from toolkit.privacy.codes import Indices, Pairs, Pictures
+from toolkit.privacy.codes import Indices, Pictures
+from toolkit.privacy.pairs import Pairs
 from toolkit.privacy.similarity import Similarity, Values, compare
 from toolkit.privacy.statistics import estimate, mean
 
@@ -138,7 +139,7 @@ def measurable(floor: Values, strongest: Values, identities: Sequence[str], seed
 
 
 def _reconstruct(attack: Attack, pairs: Pairs, rows: Indices) -> Pictures:
-    part = pairs.parts[0]
+    part = pairs.stored()[0]
     return attack.reconstruct(part.codes, part.indices[rows])
 
 

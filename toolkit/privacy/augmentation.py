@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from toolkit.arrays import create_array
-from toolkit.privacy.codes import Array, Part, Pictures, WireCodes
+from toolkit.privacy.codes import Array, Indices, Pictures, WireCodes
+from toolkit.privacy.pairs import LivePart, Part
 from toolkit.progress import track
 
 if TYPE_CHECKING:
@@ -22,10 +23,9 @@ ZOOM, STRETCH, SHIFT = 0.35, 0.15, 0.15  # logarithms, and parts of a side
 TURN = 12.0  # degrees
 LIGHT, CONTRAST, TINT = 0.2, 0.35, 0.15
 SWAPPED = 0.25  # share of the pictures whose colours change places
-Change = Callable[[Pictures, int], Pictures]
 
 
-def mirror(pictures: Pictures, first: int) -> Pictures:
+def mirror(pictures: Pictures) -> Pictures:
     """Mirror images ``(n, H, W, 3)``."""
     return np.ascontiguousarray(pictures[:, :, ::-1])
 
@@ -39,19 +39,18 @@ class Jitter:
     likes. Small changes would leave it with what it knows by heart.
 
     Attributes:
-        seed: of all copies.
-        copy: number of this copy; each gets other changes.
+        seed: of all changes.
     """
 
     seed: int
-    copy: int
 
-    def __call__(self, pictures: Pictures, first: int) -> Pictures:
-        """Pictures ``(n, H, W, 3)``; ``first`` is the number of the first one, which decides its change."""
-        return np.stack([self._one(picture, first + i) for i, picture in enumerate(pictures)])
+    def __call__(self, pictures: Pictures, numbers: Indices, changes: Indices) -> Pictures:
+        """Pictures ``(n, H, W, 3)``; their numbers and those of the changes decide what each becomes."""
+        named = zip(pictures, numbers, changes, strict=True)
+        return np.stack([self._one(picture, int(number), int(change)) for picture, number, change in named])
 
-    def _one(self, picture: Pictures, number: int) -> Pictures:
-        random = np.random.default_rng((self.seed, self.copy, number))
+    def _one(self, picture: Pictures, number: int, change: int) -> Pictures:
+        random = np.random.default_rng((self.seed, change, number))
         moved = _moved(picture, random)
         gain = 1 + random.uniform(-CONTRAST, CONTRAST) + random.uniform(-TINT, TINT, 3)
         values = (moved / 255.0 - 0.5) * gain + 0.5 + random.uniform(-LIGHT, LIGHT)
@@ -75,14 +74,18 @@ def _moved(picture: Pictures, random: np.random.Generator) -> Pictures:
 
 
 def changed_part(
-    data: AttackData, encode: Callable[[Pictures], Array], change: Change, path: Path, tag: str
+    data: AttackData,
+    encode: Callable[[Pictures], Array],
+    change: Callable[[Pictures], Pictures],
+    path: Path,
+    tag: str,
 ) -> Part:
     """The training pictures of ``data``, changed and encoded; both are kept on disk and read as memory maps.
 
     Args:
         data: whose training pictures.
         encode: the variant's edge half.
-        change: pictures and the number of the first one, to changed pictures.
+        change: pictures to changed pictures.
         path: start of the files' names.
         tag: what stored files must have been made from.
     """
@@ -94,7 +97,7 @@ def changed_part(
         codes: np.memmap | None = None
         pictures = create_array(files[1], np.uint8, (len(rows), *data.pictures.shape[1:]))
         for start in track(range(0, len(rows), BATCH), f"encoding {path.name} pictures"):
-            made = change(data.pictures[rows[start : start + BATCH]], start)
+            made = change(data.pictures[rows[start : start + BATCH]])
             sent = np.asarray(encode(made))
             if codes is None:
                 codes = create_array(files[0], sent.dtype, (len(rows), *sent.shape[1:]))
@@ -104,6 +107,19 @@ def changed_part(
             codes.flush()
         key.write_text(tag, encoding="utf-8")
     stored, shown = (np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
-    return Part(
-        WireCodes(stored, data.codes.step), shown, np.arange(len(stored)), changed=isinstance(change, Jitter)
-    )
+    return Part(WireCodes(stored, data.codes.step), shown, np.arange(len(stored)))
+
+
+def live_part(data: AttackData, encode: Callable[[Pictures], Array], seed: int, copies: int) -> LivePart:
+    """The training pictures of ``data`` so many times, changed anew at every look.
+
+    Args:
+        data: whose training pictures.
+        encode: the variant's edge half.
+        seed: of the changes.
+        copies: of every picture.
+    """
+    numbers = np.tile(np.asarray(data.train, np.int64), copies)
+    which = np.repeat(np.arange(copies), len(data.train))
+    codes = data.codes
+    return LivePart(codes.shape, codes.step, data.pictures, numbers, which, Jitter(seed), encode, copies)

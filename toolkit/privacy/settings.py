@@ -52,8 +52,8 @@ class AttackSettings(BaseModel):
     Attributes:
         preset: ``screening`` (minutes, convergence untested) or ``headline`` (trained until it converges).
         attackers: the attackers; empty for the preset's own.
-        augmented: further copies of the attacker's pictures, zoomed, turned, moved, relit and recoloured at random
-            before they are encoded; None for the preset's own (see :meth:`copies`).
+        augmented: further copies of the attacker's pictures in an epoch, zoomed, turned, moved, relit and
+            recoloured before they are encoded, anew in every epoch; None for the preset's own (:meth:`copies`).
         synthetic: pictures of the synthetic fleet that attackers with ``pretrain_steps`` learn from first.
         mirror: train on mirror images too, encoded by the variant itself, where an encoder is given.
         minimum_test: fewer test pictures make the result untrusted.

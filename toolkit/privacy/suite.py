@@ -18,8 +18,9 @@ from toolkit.privacy.anchors import Anchors, measure_anchors
 from toolkit.privacy.attacks.base import Attack
 from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
 from toolkit.privacy.attacks.tools import Network, Tools
-from toolkit.privacy.augmentation import Jitter, changed_part, mirror
-from toolkit.privacy.codes import Array, Indices, Pairs, Part, Pictures, WireCodes
+from toolkit.privacy.augmentation import changed_part, live_part, mirror
+from toolkit.privacy.codes import Array, Indices, Pictures, WireCodes
+from toolkit.privacy.pairs import LivePart, Pairs, Part
 from toolkit.privacy.perceptual import Lpips, fits_ms_ssim, ms_ssim
 from toolkit.privacy.result import AttackerResult, AttackResult, attacker_from
 from toolkit.privacy.resume import fresh_folder, reconstruct_kept
@@ -218,13 +219,13 @@ def _knowing(tools: Tools, data: AttackData) -> Tools:
 
 
 def _own_pairs(data: AttackData, settings: AttackSettings, folder: Path, tag: str) -> tuple[Pairs, Pairs]:
-    """The adversary's pairs, with changed pictures that were encoded once, and its validation pairs."""
-    parts = [Part(data.codes, data.pictures, data.train)]
-    changes: dict[str, Callable[[Pictures, int], Pictures]] = {}
-    if data.encode:
-        changes |= {"mirror": mirror} if settings.mirror else {}
-        changes |= {f"jitter{i}": Jitter(settings.seed, i) for i in range(settings.copies(len(data.train)))}
-        parts += [changed_part(data, data.encode, change, folder / name, tag) for name, change in changes.items()]
+    """The adversary's pairs, with stored mirror images and live changes, and its validation pairs."""
+    parts: list[Part | LivePart] = [Part(data.codes, data.pictures, data.train)]
+    if data.encode and settings.mirror:
+        parts.append(changed_part(data, data.encode, mirror, folder / "mirror", tag))
+    copies = settings.copies(len(data.train))
+    if data.encode and copies:
+        parts.append(live_part(data, data.encode, settings.seed, copies))
     return Pairs(parts), data.pairs(data.validation)
 
 

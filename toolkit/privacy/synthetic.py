@@ -10,7 +10,8 @@ import numpy as np
 from toolkit.datasets.fleet import FleetSettings, draw_scene, render
 from toolkit.errors import AttackError
 from toolkit.preprocess import Preprocess, resize
-from toolkit.privacy.codes import Array, Pairs, Part, Pictures, WireCodes, encode_once
+from toolkit.privacy.codes import Array, Pictures, WireCodes, encode_once
+from toolkit.privacy.pairs import Pairs, Part
 from toolkit.progress import track
 from toolkit.wire import WireFormat
 

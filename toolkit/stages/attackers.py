@@ -20,7 +20,7 @@ from toolkit.stages.export import load_network
 if TYPE_CHECKING:
     from toolkit.privacy.anchors import Anchors
     from toolkit.privacy.attacks.tools import Network, Tools
-    from toolkit.privacy.codes import Pairs
+    from toolkit.privacy.pairs import Pairs
     from toolkit.privacy.result import AttackResult
     from toolkit.privacy.settings import AttackSettings
     from toolkit.privacy.suite import AttackData

@@ -102,7 +102,7 @@ class Development:
     def _decoder(self) -> tuple[Ridge, NDArray[np.int64]]:
         """Fitted once, on the FP32 half's codes; a quarter of the identities is held out."""
         from toolkit.privacy.attacks.ridge import Ridge, RidgeSettings
-        from toolkit.privacy.codes import Pairs, Part
+        from toolkit.privacy.pairs import Pairs, Part
 
         numbers = self._data.numbers(self._data.identities, self.rows)
         held_out = numbers % 4 == 3

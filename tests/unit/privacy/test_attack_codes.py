@@ -3,7 +3,8 @@ import pytest
 
 from tests.unit.privacy.toys import STEP, blobs, fold, pairs
 from toolkit.errors import AttackError
-from toolkit.privacy.codes import Pairs, Part, WireCodes, encode_to_file
+from toolkit.privacy.codes import WireCodes, encode_to_file
+from toolkit.privacy.pairs import Pairs, Part
 from toolkit.wire import WireFormat
 
 CODES = np.zeros((4, 2, 3, 3), np.int8)

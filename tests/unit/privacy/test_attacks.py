@@ -11,7 +11,8 @@ from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetwo
 from toolkit.privacy.attacks.linear_start import LinearStart
 from toolkit.privacy.attacks.ridge import Ridge, RidgeSettings
 from toolkit.privacy.attacks.training import DecoderTraining, one_cycle
-from toolkit.privacy.codes import Pairs, Part, WireCodes
+from toolkit.privacy.codes import WireCodes
+from toolkit.privacy.pairs import Pairs, Part
 from toolkit.privacy.similarity import compare
 
 SMALL = {"decoder": "subpixel_n1c32", "steps": 30, "batch": 16, "ssim_crop": 32}

@@ -17,7 +17,8 @@ from toolkit.privacy.attacks.ridge import Ridge
 from toolkit.privacy.attacks.shadow import Shadow, contrast
 from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.whitebox import WhiteBox
-from toolkit.privacy.codes import Pairs, Part, WireCodes
+from toolkit.privacy.codes import WireCodes
+from toolkit.privacy.pairs import Pairs, Part
 from toolkit.privacy.settings import AttackSettings
 from toolkit.privacy.similarity import compare
 from toolkit.privacy.suite import attack_variant

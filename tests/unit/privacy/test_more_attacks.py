@@ -19,7 +19,7 @@ from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.training import DecoderTraining
 from toolkit.privacy.attacks.whitebox import WhiteBox, WhiteBoxSettings
 from toolkit.privacy.augmentation import Jitter, changed_part, mirror
-from toolkit.privacy.codes import Pairs, Part
+from toolkit.privacy.pairs import LivePart, Pairs, Part
 from toolkit.privacy.resume import reconstruct_kept
 from toolkit.privacy.settings import AttackSettings
 from toolkit.privacy.similarity import compare
@@ -55,13 +55,18 @@ def test_changed_pictures_are_encoded_not_changed_codes_and_only_once(tmp_path):
     assert sum(calls) == 2 * len(d.train)
 
 
-def test_jitter_depends_on_seed_copy_and_picture_alone():
+def jitter(seed, change, pictures, first=0):
+    numbers = np.arange(first, first + len(pictures))
+    return Jitter(seed)(pictures, numbers, np.full(len(pictures), change))
+
+
+def test_jitter_depends_on_seed_change_and_picture_alone():
     pictures = blobs(4)
-    one = Jitter(0, 0)(pictures, 10)
+    one = jitter(0, 0, pictures, 10)
     assert one.shape == pictures.shape and one.dtype == np.uint8
-    assert (Jitter(0, 0)(pictures[2:], 12) == one[2:]).all()
-    assert not (Jitter(0, 1)(pictures, 10) == one).all()
-    assert not (Jitter(1, 0)(pictures, 10) == one).all()
+    assert (jitter(0, 0, pictures[2:], 12) == one[2:]).all()
+    assert not (jitter(0, 1, pictures, 10) == one).all()
+    assert not (jitter(1, 0, pictures, 10) == one).all()
     assert np.abs(one.astype(int) - pictures).mean() > 2
 
 
@@ -71,7 +76,7 @@ def test_jitter_moves_the_whole_picture_within_its_bounds():
     picture[:, 28:36, 28:36] = 255
     centres, areas = [], []
     for copy in range(60):
-        made = Jitter(0, copy)(picture, 0)[0].astype(float).mean(2)
+        made = jitter(0, copy, picture)[0].astype(float).mean(2)
         bright = made > (made.max() + made.min()) / 2
         rows, columns = np.nonzero(bright)
         centres.append((rows.mean() - 31.5, columns.mean() - 31.5))
@@ -85,29 +90,87 @@ def test_jitter_moves_the_whole_picture_within_its_bounds():
     assert max(areas) > 1.3 and min(areas) < 0.75
 
 
+def live(part, change, copies=3, rows=None):
+    rows = part.indices if rows is None else rows
+    numbers, which = np.tile(rows, copies), np.repeat(np.arange(copies), len(rows))
+    return LivePart(part.shape, part.step, part.pictures, numbers, which, change, fold, copies)
+
+
 def test_ridge_leaves_changed_pictures_out_where_they_mislead():
-    own, strange = pairs(60), pairs(60, 5).mismatched(0)
-    part = strange.parts[0]
-    misleading = Part(part.codes, part.pictures, part.indices, part.partners, changed=True)
-    train, report = Pairs([*own.parts, misleading]), {}
-    for name, given in (("both", train), ("own", own)):
-        attack = Ridge(RidgeSettings())
+    own, report = pairs(60), {}
+    misleading = dataclasses.replace(live(own.parts[0], Jitter(0)), encode=lambda made: fold(made)[::-1].copy())
+    for name, given in (("both", Pairs([*own.parts, misleading])), ("own", own)):
+        attack = Ridge(RidgeSettings(design="patch"))
         report[name] = attack.fit(given, pairs(20, 9))
         report[f"{name} pictures"] = attack.reconstruct(pairs(4, 7).parts[0].codes)
     assert report["both"].pairs == report["own"].pairs == 60
     assert (report["both pictures"] == report["own pictures"]).all()
-    helpful = Part(
-        *(getattr(pairs(200, 5).parts[0], name) for name in ("codes", "pictures", "indices")), changed=True
-    )
-    assert Ridge(RidgeSettings()).fit(Pairs([*own.parts, helpful]), pairs(20, 9)).pairs == 260
+    few = pairs(8)
+    helpful = live(few.parts[0], Jitter(0), copies=20)
+    whole = Ridge(RidgeSettings(design="picture", features=8192))
+    assert whole.fit(Pairs([*few.parts, helpful]), pairs(20, 9)).pairs == 168
 
 
-def test_changed_pairs_are_known_as_such_whatever_is_taken_of_them():
+def test_live_pairs_are_the_codes_of_what_they_show_and_other_pictures_in_every_turn():
+    part = pairs(12).parts[0]
+    both = Pairs([part, live(part, Jitter(0), copies=2)])
+    assert len(both) == 36
+    positions = np.array([30, 2, 14, 35])
+    features, pictures = both.batch(positions)
+    assert np.allclose(features, fold(pictures) * np.float32(STEP))
+    assert (both.pictures(positions) == pictures).all() and (both.features(positions) == features).all()
+    assert (pictures[1] == part.pictures[2]).all()
+    assert (pictures[2] == Jitter(0)(part.pictures[2:3], np.array([2]), np.array([0]))[0]).all()
+    seen = [both.batch(np.array([14, 26]), turn)[1] for turn in range(3)]
+    flat = {picture.tobytes() for pictures in seen for picture in pictures}
+    assert len(flat) == 6  # two copies in three turns: no change comes twice
+    assert (both.batch(positions, 1)[1][1] == part.pictures[2]).all()
+    assert (both.at(positions).pictures(np.arange(4)) == both.pictures(np.array([2, 30, 14, 35]))).any()
+
+
+def test_live_codes_of_another_model_are_refused():
+    part = pairs(12).parts[0]
+    wrong = dataclasses.replace(live(part, Jitter(0)), encode=lambda pictures: fold(pictures)[:, :5])
+    with pytest.raises(AttackError, match="codes of another model"):
+        Pairs([part, wrong]).batch(np.array([0, 20]))
+
+
+def test_live_pairs_are_halved_with_their_pictures_and_left_out_of_the_floor():
     part = pairs(10).parts[0]
-    both = Pairs([part, Part(part.codes, part.pictures, part.indices, changed=True)])
-    for made in (both, both.half(0), both.mismatched(1), both.head(8)):
-        assert len(made.unchanged()) == len(made) // 2
+    both = Pairs([part, live(part, Jitter(0), copies=3)])
+    half = both.half(0)
+    kept = set(half.parts[0].indices.tolist())
+    assert len(half) == 4 * len(kept) and set(half.parts[1].indices.tolist()) == kept
+    assert len(both.unchanged()) == 10 and len(both.mismatched(0)) == 10
+    assert len(half.unchanged()) == len(kept)
     assert pairs(10).unchanged().parts[0].indices.tolist() == list(range(10))
+    alone = Pairs([live(part, Jitter(0))])
+    assert alone.unchanged() is alone
+
+
+def test_a_decoder_trained_on_live_pairs_goes_on_as_if_it_had_not_been_killed(tmp_path):
+    part = pairs(24).parts[0]
+    train, held = Pairs([part, live(part, Jitter(0))]), pairs(12, 1)
+    settings = SMALL.model_copy(update={"steps": 16, "checkpoint_seconds": 0.0})
+    whole, broken = InverseNetwork(settings), InverseNetwork(settings)
+    whole.fit(train, held)
+    calls = []
+
+    class KilledError(Exception):
+        pass
+
+    def dying(pictures):
+        calls.append(len(pictures))
+        if len(calls) > 9:
+            raise KilledError
+        return fold(pictures)
+
+    dies = Pairs([part, dataclasses.replace(train.parts[1], encode=dying)])
+    with pytest.raises(KilledError):
+        broken.fit(dies, held, tmp_path)
+    again = InverseNetwork(settings)
+    again.fit(train, held, tmp_path)
+    assert torch.equal(weights(whole), weights(again))
 
 
 def test_the_headline_preset_makes_more_of_few_pictures():
@@ -192,16 +255,18 @@ def test_an_imitation_sends_with_noise_of_the_size_that_the_device_adds():
 def test_an_imitation_is_inverted_with_changed_pictures_too(tmp_path):
     part = pairs(60).parts[0]
     own = Part(part.codes, part.pictures, np.arange(10, 50))
-    other = Jitter(0, 0)(part.pictures[10:50], 0)
-    changed = Part(dataclasses.replace(part.codes, values=fold(other)), other, np.arange(40), changed=True)
+    changed = live(part, Jitter(0), copies=1, rows=own.indices)
     made = {}
     for folder in (None, tmp_path):
         attack = Substitute(SubstituteSettings(steps=4, batch=8, width=8, decoder=SMALL), Tools())
         assert attack.fit(Pairs([own, changed]), pairs(12, 1), folder).pairs == 80
         made[folder] = attack.reconstruct(pairs(5).parts[0].codes)
         both = attack._shadow_pairs(Pairs([own, changed]), None)
-        assert (both.parts[0].pictures == part.pictures[10:50]).all() and (both.parts[1].pictures == other).all()
-        assert len(both.unchanged()) == 40
+        features, pictures = both.batch(np.arange(80))
+        assert (pictures[:40] == part.pictures[10:50]).all()
+        assert (pictures[40:] == changed.shown(np.arange(40), 0)).all()
+        assert np.allclose(features, attack._send(pictures), atol=1e-5)  # its own codes, not the target's
+        assert not np.allclose(features, fold(pictures) * np.float32(STEP))
     assert (made[None] == made[tmp_path]).all()
 
 

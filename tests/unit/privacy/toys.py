@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import torch
 
-from toolkit.privacy.codes import Pairs, Part, WireCodes
+from toolkit.privacy.codes import WireCodes
+from toolkit.privacy.pairs import Pairs, Part
 from toolkit.privacy.suite import AttackData
 
 SIDE = 32

@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toolkit.errors import AttackError
-from toolkit.privacy.codes import Floats, Indices, Pairs, Pictures, WireCodes
+from toolkit.privacy.codes import Floats, Indices, Pictures, WireCodes, expect_codes
+from toolkit.privacy.pairs import Pairs
 
 BATCH = 64
 
@@ -150,7 +151,7 @@ class Attack(ABC):
         Raises:
             AttackError: the two lists are of different models, or the attack fails (NaN).
         """
-        validation.parts[0].codes.expect(train.code_shape, train.step)
+        expect_codes(validation.code_shape, validation.step, train.code_shape, train.step)
         if train.picture_size != validation.picture_size:
             raise AttackError(f"pictures of {train.picture_size} and {validation.picture_size} in one attack")
         report = self._fit(train, validation, folder)

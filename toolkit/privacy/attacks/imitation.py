@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from toolkit.privacy.attacks.base import Attack, AttackerSettings, FitReport, to
 from toolkit.privacy.attacks.inverse_network import InverseNetwork, InverseNetworkSettings
 from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.training import VALIDATION_PAIRS
-from toolkit.privacy.codes import Floats, Pairs, Part, Pictures, WireCodes, encode_to_file
+from toolkit.privacy.codes import Array, Floats, Pictures, WireCodes, encode_to_file
+from toolkit.privacy.pairs import LivePart, Pairs, Part
 from toolkit.privacy.similarity import compare
 from toolkit.wire import WireFormat, encode
 
@@ -124,14 +126,18 @@ class Imitation(Attack):
             features = features if self._shadow.signed else F.relu(features)
         return features
 
-    def _own_identities(self, own: Part) -> list[str] | None:
+    def _own_identities(self, own: Part | LivePart) -> list[str] | None:
         """Of the adversary's own pictures, where it knows them."""
         return None
 
     def _shadow_pairs(self, own: Pairs, folder: Path | None) -> Pairs:
         """The adversary's own pictures and their changed copies, with the codes that its encoder gives them."""
-        parts = []
+        parts: list[Part | LivePart] = []
         for number, part in enumerate(own.parts):
+            if isinstance(part, LivePart):
+                step = self._fmt.step if self._fmt else 1.0
+                parts.append(replace(part, step=step, encode=self._send))
+                continue
             if np.array_equal(part.indices, np.arange(len(part.pictures))):
                 pictures = part.pictures
             elif folder:
@@ -140,19 +146,20 @@ class Imitation(Attack):
             else:
                 pictures = part.pictures[part.indices]
             codes = self._shadow_codes(pictures, folder / f"shadow_codes{number}.npy" if folder else None)
-            parts.append(Part(codes, pictures, np.arange(len(pictures)), changed=part.changed))
+            parts.append(Part(codes, pictures, np.arange(len(pictures))))
         return Pairs(parts)
 
     def _shadow_codes(self, pictures: Pictures, path: Path | None) -> WireCodes:
-        def run(pictures: np.ndarray) -> np.ndarray:
-            with torch.no_grad():
-                x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255.0
-                return _on_the_wire(self._features(x).numpy(), self._fmt)
-
         if path:
-            return WireCodes.from_format(encode_to_file(pictures, run, path), self._fmt)
-        made = [run(pictures[i : i + 64]) for i in range(0, len(pictures), 64)]
+            return WireCodes.from_format(encode_to_file(pictures, self._send, path), self._fmt)
+        made = [self._send(pictures[i : i + 64]) for i in range(0, len(pictures), 64)]
         return WireCodes.from_format(np.concatenate(made), self._fmt)
+
+    def _send(self, pictures: Pictures) -> Array:
+        """What the imitation sends for these pictures."""
+        with torch.no_grad():
+            x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255.0
+            return _on_the_wire(self._features(x).numpy(), self._fmt)
 
     def _on_validation(self, validation: Pairs) -> tuple[float, float]:
         held = validation.head(128)

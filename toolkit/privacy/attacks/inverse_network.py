@@ -18,7 +18,8 @@ from toolkit.privacy.attacks.decoders import build_attack_decoder
 from toolkit.privacy.attacks.linear_start import LinearStart
 from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.training import DecoderTraining, Outcome, TrainingPlan, pick_device
-from toolkit.privacy.codes import Floats, Pairs
+from toolkit.privacy.codes import Floats, expect_codes
+from toolkit.privacy.pairs import Pairs
 
 logger = logging.getLogger(__name__)
 STATISTICS_PAIRS = 1024
@@ -201,7 +202,7 @@ class InverseNetwork(Attack):
         pairs, steps = self._pretraining, self.settings.pretrain_steps
         if not steps or pairs is None:
             return
-        pairs.parts[0].codes.expect(train.code_shape, train.step)
+        expect_codes(pairs.code_shape, pairs.step, train.code_shape, train.step)
         plan = self._plan().model_copy(update={"steps": steps, "doublings": 0, "data_check": False})
         own = folder / "pretraining" if folder else None
         DecoderTraining(inverter, pairs, validation, plan).run(own, f"{self.name}: pre-training")

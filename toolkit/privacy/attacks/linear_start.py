@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.privacy.attacks.ridge import Ridge, RidgeSettings
-from toolkit.privacy.codes import Pairs
+from toolkit.privacy.pairs import Pairs
 
 SAMPLES = 40_000
 FEATURES = 1200
@@ -43,7 +43,8 @@ class LinearStart(nn.Module):
                 design="patch", seed=seed, samples=SAMPLES, features=FEATURES, penalties=(PENALTY,), label="start"
             )
         )
-        ridge.fit(train, train.head(VALIDATION_PAIRS))
+        known = train.unchanged()
+        ridge.fit(known, known.head(VALIDATION_PAIRS))
         found = ridge.patch_map()
         self.reach, self.cell, self.picture_size = found.reach, found.cell, train.picture_size
         side = 2 * found.reach + 1

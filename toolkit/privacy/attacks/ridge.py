@@ -14,11 +14,13 @@ from pydantic import Field
 from toolkit.errors import AttackError
 from toolkit.privacy.attacks.base import Attack, AttackerSettings, FitReport, Knowledge, to_pictures
 from toolkit.privacy.attacks.ridge_design import Design, PatchDesign, PictureDesign, Values
-from toolkit.privacy.codes import Floats, Indices, Pairs
+from toolkit.privacy.codes import Floats, Indices
+from toolkit.privacy.pairs import Pairs
 from toolkit.privacy.similarity import compare
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 ROWS = 64
+CHANGED_PAIRS = 8192  # of a regression with changed pictures, which are made anew for every pass
 
 
 class RidgeSettings(AttackerSettings):
@@ -88,8 +90,8 @@ class _Fit:
 class Ridge(Attack):
     """Closed-form linear regression on the codes.
 
-    Where there are changed pictures beside those that a camera gives, one regression is fitted on all and one
-    without them, and the better one on validation pictures is kept. Memory is bounded by about
+    Where there are changed pictures beside those that a camera gives, one regression is fitted with some of them
+    and one without, and the better one on validation pictures is kept. Memory is bounded by about
     ``features^2 + features * targets`` numbers and does not grow with the number of pictures: the moments are
     summed batch by batch.
     """
@@ -107,7 +109,8 @@ class Ridge(Attack):
 
     def _fit(self, train: Pairs, validation: Pairs, folder: Path | None) -> FitReport:
         started, held, natural = time.monotonic(), validation.head(512), train.unchanged()
-        fits = [self._regress(pairs, held) for pairs in ([train] if natural is train else [train, natural])]
+        tried = [train] if natural is train else [train.head(CHANGED_PAIRS), natural]
+        fits = [self._regress(pairs, held) for pairs in tried]
         best = min(fits, key=lambda fit: fit.mse)
         self._regression = best.regression
         return FitReport(

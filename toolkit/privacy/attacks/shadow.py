@@ -16,7 +16,7 @@ from toolkit.privacy.attacks.base import AttackerSettings, Knowledge
 from toolkit.privacy.attacks.imitation import Imitation, ImitationSettings
 from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.training import one_cycle
-from toolkit.privacy.codes import Pairs, Part
+from toolkit.privacy.pairs import LivePart, Pairs, Part
 from toolkit.progress import track
 
 TEMPERATURE = 0.1
@@ -62,7 +62,7 @@ class Shadow(Imitation):
         assert isinstance(self._settings, ShadowSettings)
         return self._settings
 
-    def _own_identities(self, own: Part) -> list[str]:
+    def _own_identities(self, own: Part | LivePart) -> list[str]:
         return [self._identities[i] for i in own.indices]
 
     def _imitate(self, train: Pairs) -> float:

@@ -16,7 +16,7 @@ from toolkit.privacy.attacks.base import AttackerSettings, Knowledge
 from toolkit.privacy.attacks.imitation import Imitation, ImitationSettings
 from toolkit.privacy.attacks.tools import Tools
 from toolkit.privacy.attacks.training import one_cycle
-from toolkit.privacy.codes import Pairs
+from toolkit.privacy.pairs import Pairs
 from toolkit.progress import track
 
 BETAS = (0.5, 0.99)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from toolkit.errors import AttackError
-from toolkit.privacy.codes import Pairs
+from toolkit.privacy.pairs import Pairs
 from toolkit.wire import WireFormat
 
 Network = Callable[[Tensor], Tensor]

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from toolkit.errors import ArtifactError, AttackError
 from toolkit.privacy.attacks.critic import Game, load_optimizer, optimizer_tensors, strip
-from toolkit.privacy.codes import Indices, Pairs
+from toolkit.privacy.codes import Indices
+from toolkit.privacy.pairs import Pairs
 from toolkit.privacy.similarity import compare, ssim_tensor
 from toolkit.progress import track
 
@@ -160,7 +161,7 @@ class DecoderTraining:
         return time.monotonic() - started
 
     def _advance(self, step: int, start: int, end: int) -> None:
-        features, pictures = self.train.batch(self._positions(step))
+        features, pictures = self.train.batch(self._positions(step), step // self._per_epoch())
         x = torch.from_numpy(features).to(self.device).contiguous(memory_format=torch.channels_last)
         target = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255.0
         for group in self.optimizer.param_groups:
@@ -193,9 +194,11 @@ class DecoderTraining:
         structure = ssim_tensor(guess[window], target[window], data_range=1.0).mean()
         return loss + self.plan.ssim_weight * (1 - structure)
 
+    def _per_epoch(self) -> int:
+        return max(1, len(self.train) // self.batch)
+
     def _positions(self, step: int) -> Indices:
-        per_epoch = max(1, len(self.train) // self.batch)
-        epoch, place = divmod(step, per_epoch)
+        epoch, place = divmod(step, self._per_epoch())
         if self._epoch is None or self._epoch[0] != epoch:
             order = np.random.default_rng((self.plan.seed, epoch)).permutation(len(self.train))
             self._epoch = (epoch, order)

@@ -16,7 +16,8 @@ from toolkit.errors import AttackError
 from toolkit.privacy.attacks.base import Attack, AttackerSettings, FitReport, Knowledge, to_pictures
 from toolkit.privacy.attacks.optimization import Distance, Search, search_pictures
 from toolkit.privacy.attacks.tools import Tools
-from toolkit.privacy.codes import Floats, Pairs, Pictures
+from toolkit.privacy.codes import Floats, Pictures
+from toolkit.privacy.pairs import Pairs
 from toolkit.privacy.similarity import compare
 
 logger = logging.getLogger(__name__)
