@@ -225,7 +225,10 @@ RULES: tuple[tuple[Pattern[str], Reader], ...] = (
         _temperature,
     ),
     (
-        _rule(rf"(?P<name>[A-Za-z]\w{{0,40}}) (?P<values>{NUMBER}m?W|{POWER}(?:/{POWER}){{1,3}})"),
+        _rule(
+            rf"(?!\w{{0,8}}RAM |SWAP )(?P<name>[A-Za-z]\w{{0,40}}) "  # memory whose unit was cut off is no power
+            rf"(?P<values>{NUMBER}m?W|{POWER}(?:/{POWER}){{1,3}})"
+        ),
         _rail,
     ),
     (_rule(rf"(?P<name>[A-Z]\w{{0,30}})_FREQ (?P<mhz>{NUMBER})"), _plain_clock),
